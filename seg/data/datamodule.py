@@ -1,0 +1,332 @@
+"""SegmentationDataModule: loaders for every stage, the same samples however work is split."""
+
+import inspect
+import os
+from typing import Any
+
+import cv2
+import lightning as L
+import torch
+from torch.utils.data import DataLoader
+
+from seg.data import synthetic
+from seg.data.counting import ClassCounts, count_classes
+from seg.data.dataset import Sample, SegmentationDataset
+from seg.data.labels import Labels
+from seg.data.pairing import Pairs, check, find_images, find_pairs
+from seg.data.sampling import EvaluationBatchSampler, TrainBatchSampler, TrainLoader
+from seg.data.synthetic import SyntheticDataset
+from seg.data.transforms import TrainingTransform
+
+_FILE_OPTIONS = (
+    "images", "masks", "split_files", "split_fractions", "split_seed", "train_split", "val_split",
+    "test_split", "class_colors", "ignore_colors", "label_map", "in_channels", "image_range",
+)  # fmt: skip
+_SYNTHETIC_OPTIONS = ("synthetic_length", "synthetic_size")
+_STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+_MOST_WORKERS = 8
+
+AnyDataset = SegmentationDataset | SyntheticDataset
+
+
+def resolve_class_names(root: str | None, class_names: list[str] | None) -> list[str]:
+    """Names of the classes in the order of their ids, known before any file is opened.
+
+    Args:
+        root: Folder of the data; None for the synthetic set.
+        class_names: Names as configured.
+
+    Raises:
+        ValueError: If files have no class names, names repeat, or the synthetic set is renamed.
+    """
+    if root is None:
+        own = list(synthetic.CLASS_NAMES)
+        if class_names not in (None, own):
+            raise ValueError(
+                f"data.class_names {class_names} without data.root: the synthetic set has {own}; "
+                "set data.root to your data, or leave the names out."
+            )
+        return own
+    if not class_names:
+        raise ValueError(
+            "data.root needs data.class_names, one name a class in the order of their ids."
+        )
+    repeated = {name for name in class_names if class_names.count(name) > 1}
+    if repeated:
+        raise ValueError(f"data.class_names has {sorted(repeated)} more than once.")
+    return list(class_names)
+
+
+def resolve_class_colors(
+    root: str | None, class_colors: list[list[int]] | None
+) -> list[list[int]] | None:
+    """RGB colours of the classes as configured, or those of the synthetic set."""
+    return [list(color) for color in synthetic.CLASS_COLORS] if root is None else class_colors
+
+
+class SegmentationDataModule(L.LightningDataModule):
+    """Images and masks in folders, or the synthetic set that comes with the program.
+
+    Args:
+        root: Folder of the data. Left out: a synthetic set, made on the fly.
+        images: Folder of the images below root; {split} is replaced by the name of the split.
+            Searched recursively; an image and its mask share their path but for the extension.
+        masks: Folder of the masks below root.
+        split_files: Text files below root, such as splits/{split}.txt, that list the images of a
+            split, one name a line.
+        split_fractions: Share of each split, such as {train: 0.8, val: 0.1, test: 0.1}, in a
+            random division of one folder.
+        split_seed: Seed of that division, apart from seed so that runs share their test split.
+        train_split: Name of the split to train on.
+        val_split: Name of the split that validates.
+        test_split: Name of the split that tests.
+        class_names: One name a class, in the order of their ids. Required with root.
+        class_colors: One RGB colour a class: for pictures, and to read masks stored as colours.
+        ignore_colors: RGB colours that are ignored in masks stored as colours.
+        label_map: Value in the mask files to class id, or to 255 to ignore it. Values that are
+            not listed must be class ids or 255.
+        in_channels: Channels of the images.
+        image_range: Low and high value, [low, high], that become 0 and 255 in images deeper than
+            8 bits. Left out, the full range of their type.
+        resize: Height and width, [h, w], that images are resized to. In evaluation masks keep
+            their own size.
+        crop_size: Height and width of the training crops.
+        scale_jitter: Range of the random scale before the crop; [1, 1] is none.
+        transforms: Augmentation after the crop, a list such as [{HorizontalFlip: {p: 0.5}}] of
+            albumentations class names and arguments. Left out, a flip and a photometric jitter;
+            an empty list is none.
+        batch_size: Images of one optimiser step, over all devices and accumulated batches.
+        eval_batch_size: Most images of a batch on each device in evaluation.
+        num_workers: Loader processes of each device. Left out, one less than its share of the
+            CPU cores, at most 8.
+        predict: Images to predict: a folder, a file, or a list of either.
+        seed: Seed of the order and the augmentation of training samples.
+        synthetic_length: Training images of the synthetic set; validation and test have a quarter.
+        synthetic_size: Height and width of the synthetic images.
+
+    Raises:
+        ValueError: If an option is out of range, or does not apply.
+    """
+
+    # a rank may have no image at all when there are fewer than ranks
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    def __init__(
+        self,
+        root: str | None = None,
+        images: str = "images/{split}",
+        masks: str = "masks/{split}",
+        split_files: str | None = None,
+        split_fractions: dict[str, float] | None = None,
+        split_seed: int = 0,
+        train_split: str = "train",
+        val_split: str = "val",
+        test_split: str = "test",
+        class_names: list[str] | None = None,
+        class_colors: list[list[int]] | None = None,
+        ignore_colors: list[list[int]] | None = None,
+        label_map: dict[int, int] | None = None,
+        in_channels: int = 3,
+        image_range: list[float] | None = None,
+        resize: list[int] | None = None,
+        crop_size: list[int] = [128, 128],  # noqa: B006  (never changed; shown by --help)
+        scale_jitter: list[float] = [0.75, 1.5],  # noqa: B006
+        transforms: list[dict[str, dict[str, Any]]] | None = None,
+        batch_size: int = 16,
+        eval_batch_size: int = 8,
+        num_workers: int | None = None,
+        predict: str | list[str] | None = None,
+        seed: int = 0,
+        synthetic_length: int = 256,
+        synthetic_size: list[int] = [128, 128],  # noqa: B006
+    ) -> None:
+        given = {k: v for k, v in locals().items() if k in _FILE_OPTIONS + _SYNTHETIC_OPTIONS}
+        super().__init__()
+        _refuse_what_does_not_apply(root, given)
+        self.class_names = resolve_class_names(root, class_names)
+        self.num_classes = len(self.class_names)
+        self.class_colors = resolve_class_colors(root, class_colors)
+        self.in_channels = in_channels
+        self.root = root
+        self.splits = {"train": train_split, "val": val_split, "test": test_split}
+        self.resize = resize
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.predict = predict
+        self.seed = seed
+        self.synthetic_length = synthetic_length
+        self.synthetic_size = synthetic_size
+        self._finder: dict[str, Any] = {
+            "images": images,
+            "masks": masks,
+            "split_files": split_files,
+            "split_fractions": split_fractions,
+            "split_seed": split_seed,
+        }
+        self._reading: dict[str, Any] = {
+            "resize": resize,
+            "channels": in_channels,
+            "image_range": image_range,
+        }
+        self._check_ranges(image_range)
+        self._labels = Labels(self.num_classes, label_map, class_colors, ignore_colors)
+        self._transform = TrainingTransform(
+            crop_size, resize, scale_jitter, transforms, in_channels
+        )
+        self._datasets: dict[str, AnyDataset] = {}
+        self._counts: ClassCounts | None = None
+
+    def setup(self, stage: str) -> None:
+        """Find and check the files of the splits that a stage uses, before its first step.
+
+        Args:
+            stage: fit, validate, test or predict.
+
+        Raises:
+            DataError: If files are missing, unreadable or of unequal sizes; all are counted.
+        """
+        if stage == "predict":
+            if self.predict is None:
+                raise ValueError("Nothing to predict: set data.predict to a folder or a file.")
+            pairs = check([find_images(self.predict)])[0]
+            self._datasets["predict"] = SegmentationDataset(pairs, **self._reading)
+            return
+        wanted = [role for role in _STAGES[stage] if role not in self._datasets]
+        if self.root is None:
+            self._datasets |= {role: self._synthetic(role) for role in wanted}
+            return
+        found = [find_pairs(self.root, self.splits[role], **self._finder) for role in wanted]
+        for role, pairs in zip(wanted, check(found), strict=True):
+            self._datasets[role] = self._paired(role, pairs)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled, augmented crops; the share of this rank."""
+        trainer = self.trainer
+        accumulate = 1 if trainer is None else trainer.accumulate_grad_batches
+        sampler = TrainBatchSampler(
+            len(self._datasets["train"]), self.batch_size, *self._place(), accumulate, self.seed
+        )
+        if trainer is not None:
+            sampler.resume(*_position(trainer, len(sampler)))
+        return self._loader("train", sampler, TrainLoader)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Whole images of the validation split."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Whole images of the test split."""
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """Whole images of `data.predict`, without masks."""
+        return self._evaluation_loader("predict")
+
+    def class_counts(self) -> ClassCounts:
+        """Pixels and images of each class in the training masks, scanned once.
+
+        Raises:
+            DataError: If a mask cannot be read, or holds a label without a class.
+        """
+        if self._counts is None:
+            if "train" not in self._datasets:
+                self.setup("fit")
+            self._counts = count_classes(self._datasets["train"], self.num_classes)
+        return self._counts
+
+    def _check_ranges(self, image_range: list[float] | None) -> None:
+        for name in ("batch_size", "eval_batch_size", "in_channels", "synthetic_length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"data.{name} {getattr(self, name)} must be at least 1.")
+        if self.num_workers is not None and self.num_workers < 0:
+            raise ValueError(f"data.num_workers {self.num_workers} must be 0 or more.")
+        if image_range is not None and (len(image_range) != 2 or image_range[0] >= image_range[1]):
+            raise ValueError(f"data.image_range {image_range} must be [low, high], low < high.")
+
+    def _paired(self, role: str, pairs: Pairs) -> SegmentationDataset:
+        transform = self._transform if role == "train" else None
+        return SegmentationDataset(pairs, self._labels, transform, **self._reading, seed=self.seed)
+
+    def _synthetic(self, role: str) -> SyntheticDataset:
+        train = role == "train"
+        return SyntheticDataset(
+            role,  # type: ignore[arg-type]
+            self.synthetic_length if train else max(1, self.synthetic_length // 4),
+            self.synthetic_size,
+            self.seed,
+            self._transform if train else None,
+            self.resize,
+        )
+
+    def _place(self) -> tuple[int, int]:
+        """Rank and number of ranks."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _evaluation_loader(self, role: str) -> DataLoader[Sample]:
+        dataset = self._datasets[role]
+        sampler = EvaluationBatchSampler(
+            range(len(dataset)), dataset.groups, self.eval_batch_size, *self._place()
+        )
+        return self._loader(role, sampler)
+
+    def _loader(
+        self,
+        role: str,
+        batch_sampler: TrainBatchSampler | EvaluationBatchSampler,
+        loader: type[DataLoader[Sample]] = DataLoader,
+    ) -> DataLoader[Sample]:
+        devices = 1 if self.trainer is None else self.trainer.num_devices
+        workers = _default_workers(devices) if self.num_workers is None else self.num_workers
+        return loader(
+            self._datasets[role],
+            batch_sampler=batch_sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_one_thread,
+        )
+
+
+def _refuse_what_does_not_apply(root: str | None, given: dict[str, Any]) -> None:
+    """Refuse file options without files, and options of the synthetic set with them."""
+    refused = _FILE_OPTIONS if root is None else _SYNTHETIC_OPTIONS
+    parameters = inspect.signature(SegmentationDataModule).parameters
+    changed = [f"data.{name}" for name in refused if given[name] != parameters[name].default]
+    if changed:
+        remedy = "set data.root to your data" if root is None else "leave out data.root"
+        raise ValueError(f"{', '.join(changed)} has no effect here; {remedy} or leave it out.")
+
+
+def _position(trainer: L.Trainer, length: int) -> tuple[int, int]:
+    """Epoch, and its micro-batches done, of a trainer that may go on from a checkpoint.
+
+    Read from the optimiser steps, which no stage of Lightning's restart changes; micro-batches
+    of an unfinished step are counted because Lightning goes on after them.
+
+    Args:
+        trainer: Trainer with its progress restored.
+        length: Micro-batches of a whole epoch.
+    """
+    limit, accumulate = trainer.limit_train_batches, trainer.accumulate_grad_batches
+    batches = min(length, limit) if isinstance(limit, int) else int(length * limit)
+    steps = max(1, -(-batches // accumulate))
+    epoch, step = divmod(trainer.global_step, steps)
+    start = step * accumulate
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    done = int(progress.processed)
+    return epoch, done if start < done < start + accumulate else start
+
+
+def _default_workers(devices: int) -> int:
+    """One less than a device's share of the cores that this process may use, 0 to 8."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return max(0, min(_MOST_WORKERS, cores // devices - 1))
+
+
+def _one_thread(worker: int) -> None:
+    """Keep OpenCV from starting threads of its own in every worker."""
+    cv2.setNumThreads(0)

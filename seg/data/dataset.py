@@ -1,0 +1,111 @@
+"""SegmentationDataset: files to samples."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from seg.data.cropping import resize_image
+from seg.data.labels import Labels
+from seg.data.pairing import Pairs
+from seg.data.reading import read_image
+from seg.data.transforms import TrainingTransform
+
+Sample = dict[str, Any]
+
+
+class SegmentationDataset(Dataset[Sample]):
+    """Samples of a split: augmented crops with a `transform`, else whole images.
+
+    A sample is `{"image": uint8 (C, H, W), "mask": uint8 (h, w), "name": str}`. A whole image is
+    resized to `resize`, but its mask keeps its own size. Without masks, `"size"` is the image's
+    own (height, width), to bring a prediction back.
+
+    Args:
+        pairs: The files, checked.
+        labels: How masks are read; None where there are none.
+        transform: Training augmentation.
+        resize: Height and width of whole images; left out, their own.
+        channels: Channels of the images.
+        image_range: Values that become 0 and 255 in images deeper than 8 bits.
+        seed: Seed of the augmentation, together with epoch and index.
+    """
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        labels: Labels | None = None,
+        transform: TrainingTransform | None = None,
+        resize: Sequence[int] | None = None,
+        channels: int = 3,
+        image_range: Sequence[float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.pairs = pairs
+        self.labels = labels
+        self.transform = transform
+        self.resize = resize
+        self.channels = channels
+        self.image_range = image_range
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+        """One sample.
+
+        Args:
+            key: Index, or epoch and index: the epoch seeds the augmentation.
+
+        Raises:
+            DataError: If a file cannot be decoded, or holds a label without a class.
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        name = self.pairs.names[index]
+        image = read_image(self.pairs.images[index], self.channels, self.image_range)
+        if self.labels is None:
+            size = torch.tensor(image.shape[:2])
+            return {"image": to_tensor(_resized(image, self.resize)), "name": name, "size": size}
+        mask = self.mask(index)
+        return make_sample(
+            image, mask, name, self.transform, self.resize, (self.seed, epoch, index)
+        )
+
+    def mask(self, index: int) -> NDArray[Any]:
+        """Class ids (H, W) of one sample before any augmentation."""
+        assert self.labels is not None
+        return self.labels.read(self.pairs.masks[index])
+
+    @property
+    def groups(self) -> Sequence[tuple[int, int]]:
+        """Size of each image; samples of one batch must share it."""
+        return self.pairs.sizes
+
+
+def make_sample(
+    image: NDArray[Any],
+    mask: NDArray[Any],
+    name: str,
+    transform: TrainingTransform | None,
+    resize: Sequence[int] | None,
+    seed: tuple[int, int, int],
+) -> Sample:
+    """Augment an image and its mask for training, or only resize the image for evaluation."""
+    if transform is not None:
+        image, mask = transform(image, mask, seed)
+    else:
+        image = _resized(image, resize)
+    return {"image": to_tensor(image), "mask": torch.from_numpy(mask), "name": name}
+
+
+def to_tensor(image: NDArray[Any]) -> Tensor:
+    """Array (H, W, C) as a tensor (C, H, W), without a copy."""
+    return torch.from_numpy(image).permute(2, 0, 1)
+
+
+def _resized(image: NDArray[Any], resize: Sequence[int] | None) -> NDArray[Any]:
+    return image if resize is None else resize_image(image, (resize[0], resize[1]))

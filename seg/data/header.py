@@ -1,0 +1,175 @@
+"""What a file says about its picture before any pixel is decoded.
+
+Everything that can be refused cheaply is refused here: unreadable files, pictures above a
+declared size, orientations a mask cannot have.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import tifffile
+from PIL import Image, UnidentifiedImageError
+
+MAX_PIXELS = 300_000_000
+"""Height times width above which a picture is refused before it is decoded."""
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+"""Lower-case extensions that count as pictures; other files in a folder are skipped."""
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is lower; ours is checked below
+
+_TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+_ORIENTATION = 274  # the EXIF and TIFF tag
+_SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap height and width
+_TIFF_ALPHA = (1, 2)  # associated and unassociated, among the values of ExtraSamples
+_PNG_BITS = slice(24, 26)  # bit depth and colour type in the IHDR chunk
+
+
+class DataError(ValueError):
+    """A file, or a set of files, that cannot be used; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """Size and coding of one picture; height and width before orientation is applied.
+
+    Attributes:
+        height: Rows as stored.
+        width: Columns as stored.
+        orientation: EXIF value from 1 (upright) to 8.
+        format: "TIFF", or Pillow's name of the format.
+        bits: Bits a sample of a PNG, else 8.
+        colour_type: Colour type of a PNG (0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGBA).
+        mode: Pillow's name of the pixels, such as "RGB" or "P"; empty for a TIFF.
+        alpha: Whether the last channel is declared to be alpha.
+    """
+
+    height: int
+    width: int
+    orientation: int
+    format: str
+    bits: int = 8
+    colour_type: int = -1
+    mode: str = ""
+    alpha: bool = False
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises into a `DataError` that begins with the path."""
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.") from None
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{path}: not a picture in a known format ({', '.join(sorted(IMAGE_SUFFIXES))})."
+        ) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path}: more than {MAX_PIXELS:,} pixels ({error}); tile it.") from error
+    except MemoryError:
+        raise DataError(f"{path}: not enough memory to decode it; tile it.") from None
+    except Exception as error:  # decoders raise struct.error, SyntaxError, KeyError, ...
+        raise DataError(
+            f"{path}: cannot be read ({type(error).__name__}: {error}); the file may be "
+            "truncated or damaged: replace it or leave it out."
+        ) from error
+
+
+def read_header(path: Path, data: bytes | None = None) -> Header:
+    """Read the header of a picture and refuse what is above `MAX_PIXELS`.
+
+    Args:
+        path: The file.
+        data: Its content, where that was read already.
+
+    Raises:
+        DataError: If the file is missing, no picture or too large.
+    """
+    with naming(path):
+        read = _tiff_header if path.suffix.lower() in _TIFF_SUFFIXES else _pillow_header
+        with path.open("rb") if data is None else BytesIO(data) as stream:
+            header = read(stream)
+    if header.height * header.width > MAX_PIXELS:
+        raise DataError(
+            f"{path}: {header.height} x {header.width} pixels are more than the limit of "
+            f"{MAX_PIXELS:,}; tile the picture first."
+        )
+    return header
+
+
+def size(path: Path | str) -> tuple[int, int]:
+    """Height and width in pixels after EXIF orientation, by the header only.
+
+    Raises:
+        DataError: If the file is missing, no picture or too large.
+    """
+    header = read_header(Path(path))
+    if header.orientation in _SIDEWAYS:
+        return header.width, header.height
+    return header.height, header.width
+
+
+def first_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
+    """The page whose tags describe the picture."""
+    page = file.pages[0]
+    if not isinstance(page, tifffile.TiffPage):
+        raise ValueError("its first page has no tags")
+    return page
+
+
+def tiff_layout(file: tifffile.TiffFile) -> dict[str, int]:
+    """Axis name to length of the first series, with axes of length one left out.
+
+    Raises:
+        ValueError: If there is anything but rows, columns and at most one axis of channels.
+    """
+    series = file.series[0]
+    kept = [(a, n) for a, n in zip(series.axes, series.shape, strict=True) if n > 1 or a in "YX"]
+    axes = dict(kept)
+    if not {"Y", "X"} <= axes.keys() or len(kept) > 3 or len(file.series) > 1:
+        raise ValueError(f"axes {series.axes} of shape {series.shape} are no single picture")
+    return axes
+
+
+def _tiff_header(stream: BinaryIO) -> Header:
+    with tifffile.TiffFile(stream) as file:
+        axes, page = tiff_layout(file), first_page(file)
+        tag = page.tags.get(_ORIENTATION)
+        return Header(
+            height=axes["Y"],
+            width=axes["X"],
+            orientation=int(tag.value) if tag else 1,
+            format="TIFF",
+            alpha=bool(page.extrasamples) and page.extrasamples[-1] in _TIFF_ALPHA,
+        )
+
+
+def _pillow_header(stream: BinaryIO) -> Header:
+    with Image.open(stream) as file:
+        bits, colour_type = 8, -1
+        if file.format == "PNG":
+            stream.seek(0)
+            bits, colour_type = stream.read(_PNG_BITS.stop)[_PNG_BITS]
+        return Header(
+            height=file.height,
+            width=file.width,
+            orientation=_orientation(file),
+            format=file.format or "",
+            bits=bits,
+            colour_type=colour_type,
+            mode=file.mode,
+            alpha=file.mode in ("LA", "RGBA"),
+        )
+
+
+def _orientation(file: Image.Image) -> int:
+    if file.format == "PNG" and "exif" not in file.info:
+        return 1  # getexif would decode the whole file in search of a late chunk
+    return int(file.getexif().get(_ORIENTATION, 1))

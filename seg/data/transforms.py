@@ -1,0 +1,178 @@
+"""Training augmentation; the only file that knows albumentations.
+
+Upstream stopped in 2025, so everything around it speaks in arrays and class names only.
+"""
+
+import difflib
+import inspect
+import os
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network otherwise
+
+import albumentations as A
+import numpy as np
+from numpy.typing import NDArray
+
+from seg.constants import IGNORE_INDEX
+from seg.data.cropping import random_scaled_crop
+
+Array = NDArray[Any]
+TransformList = Sequence[Mapping[str, Mapping[str, Any]]]
+
+_NEAREST = (0, 6)  # cv2.INTER_NEAREST and INTER_NEAREST_EXACT
+_PROBE = 7  # a class id that no transform puts in by itself
+
+
+def default_transforms(channels: int) -> list[dict[str, dict[str, Any]]]:
+    """A flip and a photometric jitter that the number of channels allows."""
+    flip: dict[str, dict[str, Any]] = {"HorizontalFlip": {"p": 0.5}}
+    if channels != 3:
+        limits = {"brightness_limit": 0.3, "contrast_limit": 0.3, "p": 0.5}
+        return [flip, {"RandomBrightnessContrast": limits}]
+    jitter = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.05, "p": 0.5}
+    return [flip, {"ColorJitter": jitter}]
+
+
+class TrainingTransform:
+    """Random scale and crop, then a list of albumentations, a function of the sample's seed.
+
+    Args:
+        crop_size: Height and width of the crops.
+        resize: Height and width that images have at scale 1; left out, their own.
+        scale_jitter: Range of the random scale.
+        transforms: One mapping of an albumentations class name to its arguments each; None for
+            `default_transforms`, an empty list for none. Every `fill_mask` is the ignore index.
+        channels: Channels of the images.
+
+    Raises:
+        ValueError: If a size, a name or an argument is unknown, or a transform would change the
+            size or the type of a crop, or write labels of its own.
+    """
+
+    def __init__(
+        self,
+        crop_size: Sequence[int],
+        resize: Sequence[int] | None = None,
+        scale_jitter: Sequence[float] = (0.75, 1.5),
+        transforms: TransformList | None = None,
+        channels: int = 3,
+    ) -> None:
+        self.crop_size = _size("crop_size", crop_size)
+        self.resize = None if resize is None else _size("resize", resize)
+        if len(scale_jitter) != 2 or not 0 < scale_jitter[0] <= scale_jitter[1]:
+            raise ValueError(
+                f"data.scale_jitter {list(scale_jitter)} must be [low, high] with 0 < low <= high; "
+                "[1, 1] is none."
+            )
+        self.scale_jitter = (scale_jitter[0], scale_jitter[1])
+        entries = default_transforms(channels) if transforms is None else transforms
+        self.steps = [_build(entry) for entry in entries]
+        for entry in entries:
+            self._try_out(entry, channels)
+
+    def __call__(self, image: Array, mask: Array, seed: Sequence[int]) -> tuple[Array, Array]:
+        """Augment an image (H, W, C) and its mask (H, W) to `crop_size`.
+
+        Args:
+            image: Image, uint8.
+            mask: Class ids, uint8.
+            seed: Numbers that decide on everything random, such as (seed, epoch, index).
+        """
+        generator = np.random.default_rng(seed)
+        image, mask = random_scaled_crop(
+            image, mask, self.crop_size, generator, self.resize, self.scale_jitter
+        )
+        # one stream for all steps: a seed of its own for each would make equal draws
+        python_random = random.Random(int(generator.integers(2**63)))
+        for step in self.steps:
+            step.set_random_state(generator, python_random)
+            sample = step(image=image, mask=mask)
+            image, mask = sample["image"], sample["mask"]
+        return image, mask
+
+    def _try_out(self, entry: Mapping[str, Mapping[str, Any]], channels: int) -> None:
+        """Run a transform at p = 1 and refuse what later code could not take."""
+        (name, arguments), *_ = entry.items()
+        step = _build({name: {**arguments, "p": 1.0}})
+        for seed in range(2):
+            step.set_random_state(np.random.default_rng(seed), random.Random(seed))
+            image = np.full((*self.crop_size, channels), 128, np.uint8)
+            mask = np.full(self.crop_size, _PROBE, np.uint8)
+            try:
+                sample = step(image=image, mask=mask)
+            except Exception as error:
+                raise ValueError(
+                    f"data.transforms: {name} fails on images of {channels} channels: {error}"
+                ) from error
+            found = sample["image"]
+            if getattr(found, "dtype", None) != np.uint8 or found.shape != image.shape:
+                raise ValueError(
+                    f"data.transforms: {name} turns uint8 {image.shape} into "
+                    f"{getattr(found, 'dtype', type(found))} {tuple(found.shape)}; leave size to "
+                    "data.resize and data.crop_size, and normalisation to the module."
+                )
+            labels = set(np.unique(sample["mask"]).tolist()) - {_PROBE, IGNORE_INDEX}
+            if labels:
+                raise ValueError(
+                    f"data.transforms: {name} writes labels {sorted(labels)} into masks where it "
+                    "knows nothing; use a transform that takes fill_mask."
+                )
+
+
+def _build(entry: Mapping[str, Mapping[str, Any]]) -> Any:
+    """One albumentations transform from `{name: arguments}`."""
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        raise ValueError(f"data.transforms: {entry!r} is not one {{name: {{argument: value}}}}.")
+    (name, arguments), *_ = entry.items()
+    transform: Any = getattr(A, name, None)
+    if not (inspect.isclass(transform) and issubclass(transform, A.BasicTransform)):
+        raise ValueError(f"data.transforms: {name!r} is no transform{_close(name, _names())}.")
+    parameters = inspect.signature(transform).parameters
+    for argument in arguments or {}:
+        if argument not in parameters:
+            raise ValueError(
+                f"data.transforms: {name} takes no {argument!r}{_close(argument, [*parameters])}."
+            )
+    settings: dict[str, Any] = _safe_for_masks(name, dict(arguments or {}), parameters)
+    try:
+        return transform(**{**settings, "strict": True})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"data.transforms: {name}: {error}") from error
+
+
+def _safe_for_masks(
+    name: str, arguments: dict[str, Any], parameters: Mapping[str, inspect.Parameter]
+) -> dict[str, Any]:
+    """The arguments with masks filled by the ignore index; refuse those that would blend labels."""
+    if arguments.get("mask_interpolation", 0) not in _NEAREST:
+        raise ValueError(
+            f"data.transforms: {name} with mask_interpolation {arguments['mask_interpolation']} "
+            "would blend class ids; leave it out."
+        )
+    if "fill_mask" in parameters:
+        default = parameters["fill_mask"].default  # None leaves the labels as they are
+        arguments.setdefault("fill_mask", None if default is None else IGNORE_INDEX)
+        if arguments["fill_mask"] not in (IGNORE_INDEX, None):
+            raise ValueError(
+                f"data.transforms: {name} with fill_mask {arguments['fill_mask']} would label "
+                f"unknown pixels; leave it out ({IGNORE_INDEX} is meant)."
+            )
+    return arguments
+
+
+def _names() -> list[str]:
+    return [n for n, c in vars(A).items() if inspect.isclass(c) and issubclass(c, A.BasicTransform)]
+
+
+def _close(name: str, known: Sequence[str]) -> str:
+    found = difflib.get_close_matches(name, known, n=3)
+    return f"; did you mean {' or '.join(found)}?" if found else " of albumentations"
+
+
+def _size(name: str, size: Sequence[int]) -> tuple[int, int]:
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"data.{name} {list(size)} must be [height, width] in pixels.")
+    return size[0], size[1]

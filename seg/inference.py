@@ -1,0 +1,46 @@
+"""From images to labels: padding where a network asks for it, logits at the mask's own size."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def pixel_stride(network: nn.Module) -> int:
+    """The number that both sides of an input of `network` must divide by; 1 where any size goes."""
+    if not getattr(network, "requires_divisible_input_shape", False):
+        return 1
+    return int(network.encoder.output_stride)  # type: ignore[union-attr,arg-type]
+
+
+def predict_logits(network: nn.Module, images: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Logits of whole images, brought to `size`.
+
+    The images are padded at the right and the bottom with zeros (the mean colour, once normalised)
+    only as far as the network requires, and the logits are cropped by as much before they are
+    resized bilinearly.
+
+    Args:
+        network: From (N, C_in, H, W) to logits (N, C, H, W).
+        images: Normalised images (N, C_in, H, W) of one size.
+        size: Height and width of the logits wanted, in pixels; None leaves the images' size.
+
+    Returns:
+        Logits (N, C, *size).
+    """
+    height, width = images.shape[-2:]
+    stride = pixel_stride(network)
+    pad_height, pad_width = -height % stride, -width % stride
+    if pad_height or pad_width:
+        images = F.pad(images, (0, pad_width, 0, pad_height))
+    logits: Tensor = network(images)
+    logits = logits[..., :height, :width]
+    if size is None or tuple(size) == (height, width):
+        return logits
+    return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+
+
+def labels(logits: Tensor) -> Tensor:
+    """Class ids (N, d1, …) in uint8 of logits (N, C, d1, …); one logit is foreground above zero."""
+    if logits.shape[1] == 1:
+        return (logits[:, 0] > 0).to(torch.uint8)
+    return logits.argmax(dim=1).to(torch.uint8)

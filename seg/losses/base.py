@@ -1,0 +1,182 @@
+"""What every loss shares: class weights as buffers, and the mean over the pixels that count."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from seg.constants import IGNORE_INDEX
+from seg.losses.checks import check_class_vector
+from seg.weighting import POLICIES, class_weights
+
+Reduction = Literal["none", "mean", "sum"]
+"""`none` keeps one loss an element of the target, `mean` divides by the weights that count."""
+
+
+def mean_of(total: Tensor, divisor: Tensor) -> Tensor:
+    """The mean total / divisor; 0 with a zero gradient if nothing counts and the divisor is 0."""
+    return total / torch.where(divisor == 0, 1, divisor)
+
+
+def reduce_losses(losses: Tensor, weights: Tensor, reduction: Reduction) -> Tensor:
+    """Reduces element losses, which are 0 where ignored, as the reduction says.
+
+    Args:
+        losses: One weighted loss an element.
+        weights: What each element adds to the divisor of the mean: its weight or whether it counts.
+        reduction: `none`, `mean` or `sum`.
+
+    Raises:
+        ValueError: If the reduction is none of these.
+    """
+    check_reduction(reduction)
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return losses.sum()
+    return mean_of(losses.sum(), weights.sum().to(losses.dtype))
+
+
+def check_reduction(reduction: str) -> None:
+    """Refuses an unknown reduction."""
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction {reduction!r}: expected one of {get_args(Reduction)}.")
+
+
+class SegmentationLoss(nn.Module):
+    """A loss over logits (N, C, *d) whose class weights may wait for the pixel counts of the data.
+
+    A subclass implements `element_losses`, and calls `add_weights` for each of its weights. Weights
+    given by the name of a policy are refused in `forward` until `set_class_counts` was called or a
+    state_dict that holds them was loaded.
+
+    Args:
+        ignore_index: Target value of the pixels that count nowhere.
+        reduction: `mean` over the pixels that count, their `sum`, or `none`.
+    """
+
+    def __init__(self, ignore_index: int = IGNORE_INDEX, reduction: Reduction = "mean") -> None:
+        super().__init__()
+        check_reduction(reduction)
+        self.ignore_index = ignore_index
+        self.reduction: Reduction = reduction
+        self.policies: dict[str, str] = {}  # buffer name -> policy
+        self._weight_names: list[str] = []
+        self._unresolved: set[str] = set()
+
+    def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The weighted loss of every element, 0 where ignored, and what it adds to the divisor."""
+        raise NotImplementedError
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss of logits (N, C, *d), reduced as `reduction` says, fp32 at least."""
+        self._require_weights()
+        losses, weights = self.element_losses(logits, target)
+        return reduce_losses(losses, weights, self.reduction)
+
+    def terms(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Numerator and divisor of the mean, two scalars that add up over parts of a batch."""
+        self._require_weights()
+        losses, weights = self.element_losses(logits, target)
+        return losses.sum(), weights.sum().to(losses.dtype)
+
+    @classmethod
+    def channels(cls, num_classes: int) -> int:
+        """Number of logits a pixel that the loss needs for `num_classes` classes."""
+        if num_classes < 2:
+            raise ValueError(
+                f"{num_classes} class: a softmax over it is 1 whatever the logits; add a "
+                "background class."
+            )
+        return num_classes
+
+    def weights_from(self, weights: Tensor) -> Tensor:
+        """The values of a buffer, from the class weights (C,) of a policy."""
+        return weights
+
+    def bind(self, num_classes: int) -> None:
+        """Fixes the number of classes: checks given weights, makes room for those of a policy.
+
+        Raises:
+            ValueError: If weights were given for another number of classes.
+        """
+        channels = self.channels(num_classes)
+        for name in self._weight_names:
+            values = getattr(self, name)
+            if values is None and name in self.policies:
+                # NaN marks what no counts have filled yet, in checkpoints as well
+                self.register_buffer(name, torch.full((channels,), torch.nan))
+            elif values is not None:
+                check_class_vector(name, values, channels)
+
+    @property
+    def needs_class_counts(self) -> bool:
+        """Whether weights given by the name of a policy still wait for the pixel counts."""
+        return bool(self._unresolved)
+
+    def set_class_counts(
+        self,
+        pixels: Tensor | Sequence[int],
+        image_pixels: Tensor | Sequence[int] | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        """Fills the weights given by the name of a policy from the training set's pixel counts.
+
+        Args:
+            pixels: Number of valid pixels of each class, (C,).
+            image_pixels: Number of valid pixels of the images in which the class occurs, (C,).
+            class_names: The C names, for warnings.
+        """
+        self.bind(len(pixels))
+        for name, policy in self.policies.items():
+            weights = class_weights(policy, pixels, image_pixels, class_names)
+            buffer: Tensor = getattr(self, name)
+            with torch.no_grad():
+                buffer.copy_(self.weights_from(weights))
+            self._unresolved.discard(name)
+
+    def add_weights(self, name: str, values: float | list[float] | str | None) -> None:
+        """Registers the buffer `name` from its values or from the name of a policy.
+
+        Raises:
+            ValueError: If the policy is unknown or a value is negative, inf or NaN.
+        """
+        self._weight_names.append(name)
+        if isinstance(values, str):
+            if values not in POLICIES:
+                raise ValueError(
+                    f"{name}={values!r}: unknown policy; use one of {sorted(POLICIES)} or a list "
+                    "of numbers."
+                )
+            self.policies[name] = values
+            self._unresolved.add(name)
+            self.register_buffer(name, None)
+            return
+        self.register_buffer(name, None if values is None else _finite(name, values))
+
+    def _require_weights(self) -> None:
+        if self._unresolved:
+            waiting = ", ".join(f"{name}={self.policies[name]!r}" for name in self._unresolved)
+            raise RuntimeError(
+                f"{type(self).__name__}({waiting}) has no weights yet: call set_class_counts with "
+                "the pixel counts of the training set, or load a trained state_dict."
+            )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        for name in self.policies:
+            loaded = state_dict.get(prefix + name)
+            if loaded is not None and not loaded.isnan().any():
+                self._unresolved.discard(name)
+
+
+def _finite(name: str, values: float | list[float]) -> Tensor:
+    """Values as fp32 (C,), of which each must be a weight."""
+    numbers = [float(v) for v in (values if isinstance(values, list | tuple) else [values])]
+    for value in numbers:
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name}={values}: {value:g} is no weight; use finite numbers >= 0.")
+    if not any(numbers):
+        raise ValueError(f"{name}={values}: nothing is left to learn; make a weight positive.")
+    return torch.tensor(numbers)

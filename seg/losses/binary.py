@@ -1,0 +1,194 @@
+"""Losses on independent sigmoid logits: one foreground class, or one logit a label."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+
+from seg.constants import IGNORE_INDEX
+from seg.losses.base import Reduction, SegmentationLoss, reduce_losses
+from seg.losses.checks import check_class_vector
+from seg.losses.focal import check_gamma, power
+from seg.losses.targets import binary_inputs, per_channel
+
+Labels = Integer[Tensor, "n ..."] | Bool[Tensor, "n ..."] | Float[Tensor, "n ..."]
+"""Labels (N, 1, *d) or (N, *d) of one logit, or (N, C, *d) of C independent ones."""
+
+
+def binary_cross_entropy(
+    logits: Float[Tensor, "n c *d"],
+    target: Labels,
+    pos_weight: Float[Tensor, " k"] | None = None,
+    ignore_index: int = IGNORE_INDEX,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Sigmoid cross-entropy: the mean of -w t log p - (1 - t) log(1 - p) over what counts.
+
+    It equals ``F.binary_cross_entropy_with_logits(pos_weight=w)`` over the elements that are not
+    ignored; `mean` divides by their number.
+
+    Args:
+        logits: One logit a pixel (N, 1, *d), or C independent ones (N, C, *d).
+        target: 0, 1, probabilities between, or `ignore_index`: like the logits, or (N, *d) if C
+            is 1.
+        pos_weight: Weight w of the foreground, one for all channels or one for each.
+        ignore_index: Target value of the elements that count nowhere.
+        reduction: `mean`, `sum`, or `none` for one loss an element, in the shape of the target.
+
+    Raises:
+        ValueError: If the shapes do not pair, the classes seem to be last, or a label is not 0, 1
+            or between.
+    """
+    losses, weights = _cross_entropies(logits, target, pos_weight, ignore_index)
+    return reduce_losses(losses, weights, reduction)
+
+
+def binary_focal_loss(
+    logits: Float[Tensor, "n c *d"],
+    target: Labels,
+    alpha: float | None = 0.25,
+    gamma: float = 2.0,
+    ignore_index: int = IGNORE_INDEX,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Sigmoid focal loss: the mean of -α_t (1 - p_t)^γ log p_t over what counts.
+
+    α_t is α for the foreground and 1 - α for the background. It equals
+    ``torchvision.ops.sigmoid_focal_loss`` over the elements that are not ignored; `mean` divides by
+    their number.
+
+    Args:
+        logits: One logit a pixel (N, 1, *d), or C independent ones (N, C, *d).
+        target: 0, 1, probabilities between, or `ignore_index`: like the logits, or (N, *d) if C
+            is 1.
+        alpha: Share α in [0, 1] of the foreground; None weighs both alike.
+        gamma: Focusing exponent γ >= 0; the larger, the less an easy pixel counts.
+        ignore_index: Target value of the elements that count nowhere.
+        reduction: `mean`, `sum`, or `none` for one loss an element, in the shape of the target.
+
+    Raises:
+        ValueError: If the shapes do not pair, the classes seem to be last, or a label is not 0, 1
+            or between.
+
+    Reference:
+        Lin et al., Focal Loss for Dense Object Detection, 2017, eq. 5.
+    """
+    losses, weights = _focal_losses(logits, target, alpha, gamma, ignore_index)
+    return reduce_losses(losses, weights, reduction)
+
+
+class BinaryLoss(SegmentationLoss):
+    """A loss on one logit a pixel, which tells the foreground from the background."""
+
+    @classmethod
+    def channels(cls, num_classes: int) -> int:
+        """One logit a pixel, for the two classes [background, foreground]."""
+        if num_classes != 2:
+            raise ValueError(
+                f"{cls.__name__} with {num_classes} classes: a binary loss needs two, "
+                "[background, foreground]; use a softmax loss such as seg.losses.CrossEntropyLoss "
+                "(masks with several labels a pixel are not served by the data module)."
+            )
+        return 1
+
+
+class BinaryCrossEntropyLoss(BinaryLoss):
+    """Sigmoid cross-entropy: one foreground; with `pos_weight`, a foreground that is rare.
+
+    Args:
+        pos_weight: Weight of the foreground relative to the background, or the policy that derives
+            it from the training set: inverse_frequency, median_frequency or effective_number.
+        ignore_index: Target value of the pixels that count nowhere.
+        reduction: `mean` over the pixels that count, their `sum`, or `none`.
+    """
+
+    pos_weight: Tensor | None
+
+    def __init__(
+        self,
+        pos_weight: float | list[float] | str | None = None,
+        ignore_index: int = IGNORE_INDEX,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(ignore_index, reduction)
+        self.add_weights("pos_weight", pos_weight)
+
+    def weights_from(self, weights: Tensor) -> Tensor:
+        """The weight of the foreground over that of the background, (1,)."""
+        if not weights.all():
+            raise ValueError(
+                f"pos_weight={self.policies['pos_weight']!r} needs pixels of the background and of "
+                f"the foreground, of which one has none; give pos_weight as a number."
+            )
+        return weights[1:] / weights[:1]
+
+    def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy of every element and whether it counts, in the shape of the target."""
+        return _cross_entropies(logits, target, self.pos_weight, self.ignore_index)
+
+
+class BinaryFocalLoss(BinaryLoss):
+    """Sigmoid focal loss: one small foreground in a mass of easy background.
+
+    Args:
+        gamma: Focusing exponent, 0 or more: 0 is cross-entropy, 2 the usual choice.
+        alpha: Share in [0, 1] of the foreground, 1 - alpha being that of the background; null
+            weighs both alike.
+        ignore_index: Target value of the pixels that count nowhere.
+        reduction: `mean` over the pixels that count, their `sum`, or `none`.
+    """
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        alpha: float | None = 0.25,
+        ignore_index: int = IGNORE_INDEX,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(ignore_index, reduction)
+        check_gamma(gamma)
+        _check_alpha(alpha)
+        self.gamma = gamma
+        self.alpha = alpha
+
+    def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Focal loss of every element and whether it counts, in the shape of the target."""
+        return _focal_losses(logits, target, self.alpha, self.gamma, self.ignore_index)
+
+
+def _check_alpha(alpha: float | None) -> None:
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise ValueError(f"alpha={alpha}: expected a share in [0, 1], or None for no weighting.")
+
+
+def _cross_entropies(
+    logits: Tensor, target: Tensor, pos_weight: Tensor | None, ignore_index: int
+) -> tuple[Tensor, Tensor]:
+    shape = target.shape
+    logits, labels, ignored = binary_inputs(logits, target, ignore_index)
+    losses = _cross_entropy(logits, labels, pos_weight)
+    return losses.masked_fill(ignored, 0).reshape(shape), ~ignored.reshape(shape)
+
+
+def _focal_losses(
+    logits: Tensor, target: Tensor, alpha: float | None, gamma: float, ignore_index: int
+) -> tuple[Tensor, Tensor]:
+    check_gamma(gamma)
+    _check_alpha(alpha)
+    shape = target.shape
+    logits, labels, ignored = binary_inputs(logits, target, ignore_index)
+    miss = labels * torch.sigmoid(-logits) + (1 - labels) * torch.sigmoid(logits)  # 1 - p_t
+    losses = power(miss, gamma) * _cross_entropy(logits, labels, None)
+    if alpha is not None:
+        losses = losses * (alpha * labels + (1 - alpha) * (1 - labels))
+    return losses.masked_fill(ignored, 0).reshape(shape), ~ignored.reshape(shape)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, pos_weight: Tensor | None) -> Tensor:
+    """Element losses; two log-sigmoids, as softplus(z) - t z cancels on confident pixels."""
+    foreground = labels
+    if pos_weight is not None:
+        if pos_weight.numel() != 1:
+            check_class_vector("pos_weight", pos_weight, logits.shape[1])
+        foreground = labels * per_channel(pos_weight, logits)
+    return -foreground * F.logsigmoid(logits) - (1 - labels) * F.logsigmoid(-logits)

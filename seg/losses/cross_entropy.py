@@ -1,0 +1,94 @@
+"""Cross-entropy over the classes of a pixel, as torch has it but safe with ignored pixels."""
+
+import torch.nn.functional as F
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from seg.constants import IGNORE_INDEX
+from seg.losses.base import Reduction, SegmentationLoss, reduce_losses
+from seg.losses.checks import check_class_vector
+from seg.losses.targets import softmax_inputs
+
+
+def cross_entropy(
+    logits: Float[Tensor, "n c *d"],
+    target: Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"],
+    weight: Float[Tensor, " c"] | None = None,
+    ignore_index: int = IGNORE_INDEX,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Softmax cross-entropy: the mean of -w_t log p_t over the pixels that count.
+
+    It equals ``F.cross_entropy`` with two differences: with every pixel ignored it is 0 with a
+    zero gradient instead of NaN, and the logits of an ignored pixel may be inf or NaN. As there,
+    `mean` divides by Σ w_t for ids, but by the number of pixels for probabilities.
+
+    Args:
+        logits: Unnormalised scores, classes at dim 1.
+        target: Class ids in [0, C) of any integer dtype, or class probabilities; in both,
+            `ignore_index` marks what to ignore.
+        weight: One non-negative weight a class.
+        ignore_index: Target value of the pixels that count nowhere.
+        label_smoothing: Share ε in [0, 1] of the target that is spread evenly over the classes.
+        reduction: `mean`, `sum`, or `none` for one loss a pixel (N, *d).
+
+    Raises:
+        ValueError: If the shapes do not pair, the classes seem to be last, or a label is no class.
+
+    Reference:
+        Szegedy et al., Rethinking the Inception Architecture, 2016, section 7 (label smoothing).
+    """
+    losses, weights = _element_losses(logits, target, weight, ignore_index, label_smoothing)
+    return reduce_losses(losses, weights, reduction)
+
+
+class CrossEntropyLoss(SegmentationLoss):
+    """Cross-entropy: the baseline; with `weight`, for rare classes whose pixels must count more.
+
+    Args:
+        weight: One weight a class, or the policy that derives them from the training set:
+            inverse_frequency, median_frequency or effective_number.
+        ignore_index: Target value of the pixels that count nowhere.
+        label_smoothing: Share in [0, 1] of the target that is spread evenly over the classes.
+        reduction: `mean` over the pixels that count, their `sum`, or `none`.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: list[float] | str | None = None,
+        ignore_index: int = IGNORE_INDEX,
+        label_smoothing: float = 0.0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(ignore_index, reduction)
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing={label_smoothing}: expected a share in [0, 1].")
+        self.label_smoothing = label_smoothing
+        self.add_weights("weight", weight)
+
+    def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted cross-entropy of every pixel and its weight, both (N, *d)."""
+        return _element_losses(logits, target, self.weight, self.ignore_index, self.label_smoothing)
+
+
+def _element_losses(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+) -> tuple[Tensor, Tensor]:
+    logits, target, ignored = softmax_inputs(logits, target, ignore_index)
+    if weight is not None:
+        check_class_vector("weight", weight, logits.shape[1])
+        weight = weight.to(logits.dtype)
+    losses = F.cross_entropy(
+        logits, target, weight, reduction="none", label_smoothing=label_smoothing
+    )
+    losses = losses.view(ignored.shape).masked_fill(ignored, 0)
+    if weight is None or target.is_floating_point():
+        return losses, ~ignored
+    return losses, weight[target].view(ignored.shape).masked_fill(ignored, 0)

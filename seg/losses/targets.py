@@ -1,0 +1,91 @@
+"""Logits and targets made ready for the formulas: checked, in fp32, ignored pixels neutralised.
+
+An ignored pixel gets logits and target 0 before the formula, and its loss is set to 0 after it.
+Both are needed for a gradient of exactly 0 where its logits are inf or NaN, because 0 · inf is NaN.
+"""
+
+import torch
+from torch import Tensor
+
+from seg.losses.checks import check_range, check_softmax_pair, pair_binary
+
+ROUNDING = 1e-2
+"""How far above 1 a probability may be: what mixing labels in bf16 can add."""
+
+
+def softmax_inputs(
+    logits: Tensor, target: Tensor, ignore_index: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Prepares logits (N, C, *d) with ids (N, *d) or probabilities (N, C, *d).
+
+    Logits that lie classes-last in memory (channels_last) come back flattened to (P, C) with
+    P pixels, which copies nothing; the target then is (P,) or (P, C).
+
+    Returns:
+        The logits, fp32 at least; the target as int64 ids or as probabilities; and which pixels
+        are ignored, always (N, *d).
+    """
+    check_softmax_pair(logits, target)
+    if target.is_floating_point():
+        target, outside = _probabilities(target, ignore_index)
+        ignored = outside.any(1)  # (n, c, *d) -> (n, *d)
+    else:
+        target, ignored = _ids(target, logits.shape[1], ignore_index)
+    mask = ignored.unsqueeze(1)
+    if logits.ndim > 2 and logits.movedim(1, -1).is_contiguous():
+        logits, mask = _flat(logits), mask.reshape(-1, 1)
+        target = _flat(target) if target.is_floating_point() else target.reshape(-1)
+    logits = _at_least_fp32(torch.where(mask, 0, logits))
+    if target.is_floating_point():
+        target = torch.where(mask, 0, target).to(logits.dtype)
+    return logits, target, ignored
+
+
+def binary_inputs(
+    logits: Tensor, target: Tensor, ignore_index: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Prepares logits (N, C, *d) with labels 0 and 1 of the same shape, or (N, *d) if C is 1.
+
+    Returns:
+        The logits, fp32 at least; the labels in the same dtype, which may be probabilities; and
+        which elements are ignored; all three (N, C, *d).
+    """
+    target, ignored = _probabilities(pair_binary(logits, target), ignore_index)
+    logits = _at_least_fp32(torch.where(ignored, 0, logits))
+    return logits, target.to(logits.dtype), ignored
+
+
+def per_channel(values: Tensor, like: Tensor) -> Tensor:
+    """Values (C,) as (1, C, 1, ...) in the dtype of `like` (N, C, *d)."""
+    return values.to(like.dtype).view(1, -1, *(1 for _ in like.shape[2:]))
+
+
+def _ids(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Ids as int64 with 0 where ignored, and where that is."""
+    target = target.long()
+    ignored = target == ignore_index
+    target = target.masked_fill(ignored, 0)
+    last = num_classes - 1
+    check_range(target, last, f"a class id 0..{last} or ignore_index {ignore_index}")
+    return target, ignored
+
+
+def _probabilities(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Labels or probabilities in [0, 1] with 0 where ignored, and where that is."""
+    if target.dtype == torch.bool:
+        return target, torch.zeros_like(target)
+    if not target.is_floating_point():
+        target = target.long()
+    ignored = target == ignore_index
+    target = target.masked_fill(ignored, 0)
+    check_range(target, 1 + ROUNDING, f"in [0, 1] or ignore_index {ignore_index}")
+    return target, ignored
+
+
+def _flat(scores: Tensor) -> Tensor:
+    """(N, C, *d) to (P, C), without a copy if it lies classes-last in memory."""
+    return scores.movedim(1, -1).reshape(-1, scores.shape[1])
+
+
+def _at_least_fp32(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()

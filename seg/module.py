@@ -1,0 +1,281 @@
+"""SegmentationModule: a network, a loss, exact metrics and an optimiser, for Lightning's Trainer."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+from torchmetrics import SumMetric
+
+from seg.errors import InputError
+from seg.inference import labels, pixel_stride, predict_logits
+from seg.losses import SegmentationLoss
+from seg.metrics import ConfusionMatrix, Scores
+from seg.networks import load_encoder_weights, load_network_weights, normalisation
+from seg.optim import PolynomialDecay, build_scheduler, parameter_groups, scale_group
+
+log = logging.getLogger(__name__)
+
+Batch = dict[str, Any]
+
+
+class SegmentationModule(L.LightningModule):
+    """Trains and judges a segmentation network on batches of uint8 images and masks.
+
+    A batch is `{"image": uint8 (N, C_in, H, W), "mask": uint8 (N, H, W)}`; images become floats,
+    normalised and channels-last, on the device. Validation and test count one integer confusion
+    matrix over whole images, at the masks' own size.
+
+    Args:
+        network: Any network from (N, C_in, H, W) to logits (N, C, H, W), such as
+            segmentation_models_pytorch.Unet. The numbers of classes and of input channels are
+            filled in from the data where its constructor takes `classes` and `in_channels`.
+        loss: What is minimised, on logits with the classes at dim 1.
+        class_names: One name a class, in the order of their ids.
+        class_colors: One RGB colour a class, for pictures. Left out, they are made up.
+        in_channels: Number of channels of the images.
+        optimizer: The optimiser; its parameters are given by the module.
+        lr_scheduler: The schedule, stepped once per optimiser step. A `total_steps` that is left
+            out is the length of the run. ReduceLROnPlateau is stepped once per epoch.
+        mean: Mean of pixel values in [0, 1], one a channel. Left out, the encoder's.
+        std: Standard deviation of pixel values in [0, 1], one a channel. Left out, the encoder's.
+        encoder_weights: Pretrained weights of the encoder: a local .safetensors or .pth file, or a
+            name on the hub that the network's constructor knows, such as imagenet.
+        init_from: Checkpoint of another run whose network's weights to start from. A head of
+            another number of classes is made anew.
+        freeze_encoder_epochs: Epochs for which the encoder is not trained and its batch norm
+            stays in eval mode.
+        encoder_lr_factor: Learning rate of the encoder, as a multiple of the others'.
+
+    Raises:
+        InputError: If a setting does not fit the network, the loss or the classes.
+    """
+
+    image_mean: Tensor
+    image_std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: SegmentationLoss,
+        class_names: list[str],
+        class_colors: list[list[int]] | None = None,
+        in_channels: int = 3,
+        optimizer: OptimizerCallable = lambda params: torch.optim.AdamW(params, lr=1e-3),
+        lr_scheduler: LRSchedulerCallable = PolynomialDecay,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        encoder_weights: str | None = None,
+        init_from: str | None = None,
+        freeze_encoder_epochs: int = 0,
+        encoder_lr_factor: float = 1.0,
+    ):
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss = loss
+        self.class_names = class_names
+        self.class_colors = class_colors
+        self.in_channels = in_channels
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.freeze_encoder_epochs = freeze_encoder_epochs
+        self.encoder_lr_factor = encoder_lr_factor
+        self.run_config: dict[str, Any] | None = None
+        """The run's whole configuration in primitives; it travels in the checkpoint."""
+        self.scores: Scores | None = None
+        """The newest scores of a whole validation or test split."""
+        self._frozen = False
+        self._check_settings(mean, std)
+        loss.bind(len(class_names))
+        self._register_normalisation(mean, std)
+        self.confusion = ConfusionMatrix(len(class_names))
+        self.loss_terms = nn.ModuleList([SumMetric().set_dtype(torch.float64) for _ in range(2)])
+        if encoder_weights is not None:
+            load_encoder_weights(network, encoder_weights)
+        if init_from is not None:
+            load_network_weights(network, init_from)
+
+    @property
+    def encoder(self) -> nn.Module | None:
+        """The network's encoder, where it has one."""
+        encoder = getattr(self.network, "encoder", None)
+        return encoder if isinstance(encoder, nn.Module) else None
+
+    def _check_settings(self, mean: list[float] | None, std: list[float] | None) -> None:
+        if self.loss.reduction == "none":
+            raise InputError("model.loss: reduction is none; training needs mean or sum.")
+        for name, values in (("mean", mean), ("std", std)):
+            if values is not None and len(values) != self.in_channels:
+                raise InputError(
+                    f"model.{name}: {len(values)} values for {self.in_channels} channels; "
+                    "give one a channel of data.in_channels."
+                )
+        wants_encoder = self.freeze_encoder_epochs > 0 or self.encoder_lr_factor != 1.0
+        if wants_encoder and self.encoder is None:
+            raise InputError(
+                f"model.freeze_encoder_epochs={self.freeze_encoder_epochs}, "
+                f"model.encoder_lr_factor={self.encoder_lr_factor}: {type(self.network).__name__} "
+                "has no encoder; leave them out or use a network with an encoder."
+            )
+
+    def _register_normalisation(self, mean: list[float] | None, std: list[float] | None) -> None:
+        own_mean, own_std = normalisation(self.network, self.in_channels)
+        for name, values in (("image_mean", mean or own_mean), ("image_std", std or own_std)):
+            # in units of uint8 values, ready to broadcast over (n, c, h, w)
+            self.register_buffer(name, 255 * torch.tensor(values).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, C, H, W) of uint8 images (N, C_in, H, W)."""
+        logits: Tensor = self.network(self.normalise(images))
+        return logits
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Images (N, C_in, H, W) with values in 0..255 as normalised floats, channels-last."""
+        floats = images.to(dtype=self.image_mean.dtype, memory_format=torch.channels_last)
+        return (floats - self.image_mean) / self.image_std
+
+    def setup(self, stage: str) -> None:
+        """Check the network's output and resolve class weights that were given by policy."""
+        if stage != "fit":
+            return
+        self._check_output()
+        self._check_freezing()
+        if self.loss.needs_class_counts and self.trainer.ckpt_path is None:
+            counts = self.trainer.datamodule.class_counts()  # type: ignore[attr-defined]
+            self.loss.set_class_counts(counts.pixels, counts.image_pixels, self.class_names)
+
+    @torch.no_grad()
+    def _check_output(self) -> None:
+        side = -(-64 // pixel_stride(self.network)) * pixel_stride(self.network)
+        images = torch.zeros(1, self.in_channels, side, side, device=self.device)
+        training = self.network.training
+        output = self.network.eval()(images)
+        self.network.train(training)
+        expected = (1, self.loss.channels(len(self.class_names)), side, side)
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        if found != expected:
+            raise InputError(
+                f"model.network: {type(self.network).__name__} turns {tuple(images.shape)} into "
+                f"{found}; expected logits {expected} for the {len(self.class_names)} classes "
+                f"{self.class_names} and {type(self.loss).__name__}. Set its number of output "
+                "channels, and no activation, pooling or auxiliary output."
+            )
+
+    def _check_freezing(self) -> None:
+        strategy = self.trainer.strategy
+        if (
+            self.freeze_encoder_epochs > 0
+            and isinstance(strategy, DDPStrategy)
+            and not strategy._ddp_kwargs.get("find_unused_parameters")
+        ):
+            raise InputError(
+                f"model.freeze_encoder_epochs={self.freeze_encoder_epochs} under DDP leaves "
+                "parameters without gradient; set "
+                "--trainer.strategy ddp_find_unused_parameters_true."
+            )
+
+    def on_train_epoch_start(self) -> None:
+        """Freeze or thaw the encoder."""
+        if self.encoder is not None and self.freeze_encoder_epochs > 0:
+            self._frozen = self.current_epoch < self.freeze_encoder_epochs
+            self.encoder.requires_grad_(not self._frozen)
+            self.train()
+
+    def train(self, mode: bool = True) -> "SegmentationModule":
+        """Set the mode; a frozen encoder stays in eval mode, so that its batch norm stands."""
+        super().train(mode)
+        if self._frozen and self.encoder is not None:
+            self.encoder.eval()
+        return self
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch of crops."""
+        loss: Tensor = self.loss(self(batch["image"]), batch["mask"])
+        size = len(batch["image"])
+        self.log("train/loss_step", loss, prog_bar=True, batch_size=size)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Count whole images at the masks' own size; returns their labels (N, H, W), uint8."""
+        return self._evaluate(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """As `validation_step`, on the test split."""
+        return self._evaluate(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
+        """Labels (H, W), uint8, of each image at its own size."""
+        logits = predict_logits(self.network, self.normalise(batch["image"]), None)
+        return [
+            labels(predict_logits(nn.Identity(), one[None], tuple(size.tolist())))[0]
+            for one, size in zip(logits, batch["size"], strict=True)
+        ]
+
+    def _evaluate(self, batch: Batch) -> Tensor:
+        mask = batch["mask"]
+        logits = predict_logits(self.network, self.normalise(batch["image"]), mask.shape[-2:])
+        for term, value in zip(self.loss_terms, self.loss.terms(logits, mask), strict=True):
+            term.update(value)
+        prediction = labels(logits)
+        self.confusion.update(prediction, mask)
+        return prediction
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the whole validation split."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the whole test split."""
+        self._log_scores("test")
+
+    def _log_scores(self, split: str) -> None:
+        total, weight = (term.compute() for term in self.loss_terms)
+        self.scores = self.confusion.scores()
+        self.confusion.reset()
+        for term in self.loss_terms:
+            term.reset()
+        values = {
+            "loss": float(total / weight) if weight > 0 else 0.0,
+            "miou": self.scores.miou,
+            "fwiou": self.scores.fwiou,
+            "pixel_accuracy": self.scores.pixel_accuracy,
+        }
+        for name, metric in (("iou", self.scores.iou), ("dice", self.scores.dice)):
+            pairs = zip(self.class_names, metric.tolist(), strict=True)
+            values |= {f"{name}/{class_name}": value for class_name, value in pairs}
+        # every rank holds the same values: syncing only tells Lightning so
+        for name, value in values.items():
+            self.log(f"{split}/{name}", value, sync_dist=True, prog_bar=name == "miou")
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser over two groups, the encoder second, and its schedule."""
+        groups = parameter_groups(self.network, self.encoder)
+        optimizer = self.optimizer(groups)  # type: ignore[arg-type]
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = build_scheduler(self.lr_scheduler, optimizer, steps)
+        if len(groups) == 2 and self.encoder_lr_factor != 1.0:
+            scale_group(optimizer, scheduler, 1, self.encoder_lr_factor)
+        schedule: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            schedule |= {"interval": "epoch", "monitor": scheduler.monitor}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make the checkpoint self-contained: the configuration goes in, in primitives."""
+        checkpoint["config"] = self.run_config
+        checkpoint["class_names"] = self.class_names
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint of other classes before its tensors are loaded."""
+        names = checkpoint.get("class_names")
+        if names is not None and len(names) != len(self.class_names):
+            raise InputError(
+                f"The checkpoint has {len(names)} classes {names}, the data {len(self.class_names)}"
+                f" {self.class_names}; use data of the same classes, or --model.init_from to start "
+                "a fine-tuning from it."
+            )

@@ -1,0 +1,186 @@
+"""Pretrained weights for injected networks: what fits is taken, what does not is said."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file
+from segmentation_models_pytorch.encoders import get_preprocessing_params
+from torch import Tensor, nn
+
+from seg.errors import InputError
+
+log = logging.getLogger(__name__)
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+_PREFIXES = ("module.", "model.", "encoder.", "backbone.", "network.", "encoder.model.")
+
+
+def is_weight_file(encoder_weights: str) -> bool:
+    """Whether `encoder_weights` names a file rather than a set of weights on the hub."""
+    return encoder_weights.endswith(WEIGHT_SUFFIXES)
+
+
+def normalisation(network: nn.Module, channels: int) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation, one a channel, that the encoder was pretrained with.
+
+    A timm encoder says so itself; every other one is taken for ImageNet's. Where `channels` is not
+    three they repeat in turn, as a pretrained stem does.
+
+    Args:
+        network: A network, with an `encoder` or without.
+        channels: Number of channels of the images.
+
+    Returns:
+        Mean and standard deviation of pixel values in [0, 1].
+    """
+    mean: Sequence[float] = IMAGENET_MEAN
+    std: Sequence[float] = IMAGENET_STD
+    name = getattr(getattr(network, "encoder", None), "name", None)
+    if isinstance(name, str):
+        settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        if settings is not None:
+            mean, std = settings.mean, settings.std
+    return _repeated(mean, channels), _repeated(std, channels)
+
+
+def hub_normalisation(
+    encoder_name: str, encoder_weights: str, channels: int
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation that smp states for weights on the hub, one a channel.
+
+    Args:
+        encoder_name: Name of an smp encoder, such as resnet34.
+        encoder_weights: Name of its weights on the hub, such as imagenet.
+        channels: Number of channels of the images.
+    """
+    settings = get_preprocessing_params(encoder_name, encoder_weights)
+    return _repeated(settings["mean"], channels), _repeated(settings["std"], channels)
+
+
+def _repeated(values: Sequence[float], channels: int) -> list[float]:
+    return [float(values[i % len(values)]) for i in range(channels)]
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Tensors by name from a `.safetensors` file or a pickle-free `.pth`, `.pt` or `.ckpt` file.
+
+    Raises:
+        InputError: If there is no such file, or it holds anything but tensors.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such weights file; give a .safetensors or .pth file.")
+    if str(path).endswith(".safetensors"):
+        return load_file(path, device="cpu")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path}: cannot be read as weights without running code: {error}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    found = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    if not found:
+        raise InputError(f"{path}: holds no tensors by name; expected a state_dict.")
+    return found
+
+
+def load_encoder_weights(network: nn.Module, path: str | Path) -> None:
+    """Fill the encoder of `network` from a local file and log what did not fit.
+
+    Names may carry the usual prefixes (`module.`, `encoder.`, …); a stem of another number of
+    input channels is adapted by repeating its channels, scaled to keep the response.
+
+    Args:
+        network: A network with an `encoder`.
+        path: A `.safetensors` or `.pth` file, keys as in the encoder, smp or timm.
+
+    Raises:
+        InputError: If the network has no encoder, or nothing in the file fits it.
+    """
+    encoder = getattr(network, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        raise InputError(
+            f"{path}: {type(network).__name__} has no encoder to take weights; "
+            "leave model.encoder_weights out or use a network with an encoder."
+        )
+    _load(encoder, read_weights(path), f"encoder weights {path}")
+
+
+def load_network_weights(network: nn.Module, path: str | Path) -> None:
+    """Fill `network` from another run's checkpoint and log the tensors that were not taken.
+
+    A head of another number of classes keeps its fresh initialisation.
+
+    Raises:
+        InputError: If nothing in the checkpoint fits.
+    """
+    weights = {
+        name.removeprefix("network."): tensor
+        for name, tensor in read_weights(path).items()
+        if not name.startswith(("loss.", "image_"))
+    }
+    _load(network, weights, f"init_from {path}")
+
+
+def _load(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    target = module.state_dict()
+    renamed = max(
+        (_rename(weights, rename) for rename in _renamings()),
+        key=lambda candidate: len(_fitting(candidate, target)),
+    )
+    taken = _fitting(renamed, target)
+    if not any(tensor.is_floating_point() for tensor in taken.values()):
+        raise InputError(
+            f"{source}: none of its {len(weights)} tensors fits {type(module).__name__} (its first: "
+            f"{next(iter(weights), None)}; expected such as {next(iter(target), None)}); "
+            "check that the file belongs to this architecture."
+        )
+    module.load_state_dict(taken, strict=False)
+    fresh = [f"{k} {tuple(target[k].shape)}" for k in target if k not in taken]
+    unused = [f"{k} {tuple(renamed[k].shape)}" for k in renamed if k not in taken]
+    log.info("%s: took %d of %d tensors.", source, len(taken), len(target))
+    if fresh:
+        log.info("  Not in it, or of another shape; made anew: %s", _some(fresh))
+    if unused:
+        log.info("  Not taken from it: %s", _some(unused))
+
+
+def _some(names: list[str], most: int = 20) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def _renamings() -> list[Callable[[str], str]]:
+    strips = [lambda k: k, *(lambda k, p=p: k.removeprefix(p) for p in _PREFIXES)]
+    adds = ("", "model.", "encoder.")
+    flats = [lambda k: k, lambda k: k.replace("stages.", "stages_")]  # timm's feature extractors
+    return [lambda k, s=s, a=a, f=f: a + f(s(k)) for s in strips for a in adds for f in flats]
+
+
+def _rename(weights: Mapping[str, Tensor], rename: Callable[[str], str]) -> dict[str, Tensor]:
+    return {rename(name): tensor for name, tensor in weights.items()}
+
+
+def _fitting(weights: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    fits = {}
+    for name, tensor in weights.items():
+        if name in target:
+            tensor = _adapt_stem(tensor, target[name])
+            if tensor.shape == target[name].shape:
+                fits[name] = tensor
+    return fits
+
+
+def _adapt_stem(weight: Tensor, target: Tensor) -> Tensor:
+    """Repeat the channels of a three-channel stem (O, 3, k, k) to (O, C, k, k), scaled by 3 / C."""
+    if weight.ndim != 4 or weight.shape[1] != 3 or target.ndim != 4:
+        return weight
+    channels = target.shape[1]
+    if channels == 3 or weight.shape[0] != target.shape[0]:
+        return weight
+    return weight[:, torch.arange(channels) % 3] * (3 / channels)

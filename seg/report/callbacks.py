@@ -1,0 +1,163 @@
+"""Callbacks that leave behind what a person looks at after a run."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import BasePredictionWriter
+from rich.console import Console
+from torch import Tensor
+
+from seg.metrics import per_class_records
+from seg.module import SegmentationModule
+from seg.report.curves import plot_curves
+from seg.report.palette import default_colors
+from seg.report.previews import write_prediction, write_preview
+from seg.report.tables import print_per_class, write_per_class
+
+
+def class_colors(module: SegmentationModule) -> list[list[int]]:
+    """The RGB colours of the module's classes, made up where the data names none."""
+    return module.class_colors or default_colors(len(module.class_names))
+
+
+class RunReport(L.Callback):
+    """Writes `per_class.json`, `per_class.csv`, `previews/` and `curves.png`, and prints the table.
+
+    During a fit the files are of the best validation so far, by mean IoU, as is
+    `checkpoints/best.ckpt`.
+
+    Args:
+        folder: Where the files go; None is the run's own folder.
+        previews: How many images to picture, spread over the split.
+    """
+
+    def __init__(self, folder: Path | None = None, previews: int = 8):
+        self.folder = folder
+        self.previews = previews
+        self.record: dict[str, Any] | None = None
+        """The newest figures written."""
+        self._best = float("-inf")
+        self._pictured: list[tuple[str, Tensor, Tensor, Tensor]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best mean IoU so far."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best mean IoU of the run that is resumed."""
+        self._best = state_dict["best"]
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first image of some batches, spread over the split."""
+        self._keep(trainer, outputs, batch, batch_idx, int(trainer.num_val_batches[0]))
+
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """As on validation."""
+        self._keep(trainer, outputs, batch, batch_idx, int(trainer.num_test_batches[0]))
+
+    def _keep(self, trainer: L.Trainer, outputs: Any, batch: Any, index: int, total: int) -> None:
+        stride = max(1, total // self.previews)
+        if trainer.is_global_zero and index % stride == 0 and len(self._pictured) < self.previews:
+            one = (batch["image"][0], batch["mask"][0], outputs[0])
+            self._pictured.append((batch["name"][0], *(tensor.cpu() for tensor in one)))
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the files when this validation is the best so far; print outside a fit."""
+        self._finish(trainer, pl_module)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the files and print the table."""
+        self._finish(trainer, pl_module)
+
+    def _finish(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        pictured, self._pictured = self._pictured, []
+        assert isinstance(module, SegmentationModule)
+        folder = self.folder or trainer.log_dir
+        if trainer.sanity_checking or not trainer.is_global_zero or module.scores is None:
+            return
+        fitting = trainer.state.fn == "fit"
+        if fitting and not module.scores.miou > self._best:
+            return
+        self._best = module.scores.miou
+        record = self.record = per_class_records(module.scores, module.class_names)
+        if folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            write_per_class(folder, record)
+            self._write_previews(Path(folder) / "previews", pictured, module)
+        if not fitting:
+            split = "test" if trainer.state.fn == "test" else "validation"
+            print_per_class(record, title=f"{split} split, {record['images']} images")
+            Console().print(f"Written to {folder}", markup=False, soft_wrap=True)
+
+    def _write_previews(
+        self,
+        folder: Path,
+        pictured: list[tuple[str, Tensor, Tensor, Tensor]],
+        module: SegmentationModule,
+    ) -> None:
+        for number, (name, image, truth, prediction) in enumerate(pictured):
+            path = folder / f"{number}_{Path(name).name}.png"
+            write_preview(
+                path,
+                image.permute(1, 2, 0).numpy(),
+                truth.numpy(),
+                prediction.numpy(),
+                class_colors(module),
+                module.class_names,
+            )
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the curves once the run is over."""
+        if trainer.is_global_zero and trainer.log_dir and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            metrics = Path(trainer.log_dir) / "metrics.csv"
+            if metrics.exists():
+                plot_curves(metrics, metrics.with_name("curves.png"))
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes one palette PNG an image, class ids as values, at the image's own size.
+
+    Args:
+        folder: Where the files go; subfolders of the images are kept.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__(write_interval="batch")
+        self.folder = folder
+
+    def write_on_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        prediction: Any,
+        batch_indices: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write the labels of one batch."""
+        assert isinstance(pl_module, SegmentationModule)
+        for name, one in zip(batch["name"], prediction, strict=True):
+            path = (self.folder / name).with_name(Path(name).name + ".png")
+            write_prediction(path, one.cpu().numpy(), class_colors(pl_module))
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say where the files lie."""
+        if trainer.is_global_zero:
+            Console().print(f"Predictions written to {self.folder}", markup=False, soft_wrap=True)

@@ -1,0 +1,181 @@
+"""Pictures of what a network sees: image, truth and prediction side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from seg.constants import IGNORE_INDEX
+from seg.report.files import replacing
+from seg.report.palette import IGNORE_COLOR
+
+_GAP = 8
+_MARGIN = 6
+_LINE = 22
+_FONT_SIZE = 14
+_PANEL_WIDTH = 256
+_HATCH_SHADE = 190
+_BACKGROUND = (255, 255, 255)
+_INK = (30, 30, 30)
+
+Colors = Sequence[Sequence[int]]
+
+
+def preview(
+    image: np.ndarray, truth: np.ndarray | None, prediction: np.ndarray, colors: Colors
+) -> np.ndarray:
+    """The image, the truth and the prediction in class colours, from left to right.
+
+    Args:
+        image: uint8 (H, W, channels); one or two channels are shown as grey (the first), of more
+            than three the first three.
+        truth: Class ids (H, W); ignored pixels are hatched. Left out if None.
+        prediction: Class ids (H, W).
+        colors: One RGB colour a class.
+
+    Returns:
+        uint8 (H, W of all panels and the white gaps between them, 3).
+
+    Raises:
+        ValueError: If shapes do not pair or an id has no colour.
+    """
+    maps = [prediction] if truth is None else [truth, prediction]
+    for ids in maps:
+        if image.ndim != 3 or ids.shape != image.shape[:2]:
+            raise ValueError(
+                f"image {image.shape} and class ids {ids.shape} do not pair; expected (H, W, "
+                f"channels) and (H, W): resize the class ids to the image, or move channels last."
+            )
+    gap = np.full((image.shape[0], _GAP, 3), _BACKGROUND, dtype=np.uint8)
+    panels = [_rgb(image)]
+    for ids in maps:
+        panels += [gap, _painted(ids, colors)]
+    return np.concatenate(panels, axis=1)
+
+
+def write_preview(
+    path: str | Path,
+    image: np.ndarray,
+    truth: np.ndarray | None,
+    prediction: np.ndarray,
+    colors: Colors,
+    class_names: Sequence[str],
+) -> None:
+    """Writes `preview` as a PNG with headings above and, below, a legend of the classes in it.
+
+    Small images are enlarged by a whole factor, so that headings and legend fit.
+
+    Args:
+        path: The PNG file; its folder is made if missing.
+        image: As in `preview`.
+        truth: As in `preview`.
+        prediction: As in `preview`.
+        colors: As in `preview`.
+        class_names: One name a class.
+
+    Raises:
+        ValueError: As `preview`.
+    """
+    scale = max(1, -(-_PANEL_WIDTH // image.shape[1]))
+    panels = preview(image, truth, prediction, colors)
+    panels = panels.repeat(scale, axis=0).repeat(scale, axis=1)
+    headings = ["image", "prediction"] if truth is None else ["image", "truth", "prediction"]
+    entries = _legend_entries(truth, prediction, class_names)
+    places, width, height = _legend_places([name for _, name in entries], panels.shape[1])
+    top = _LINE + panels.shape[0] + _MARGIN
+    sheet = Image.new("RGB", (width, top + height), _BACKGROUND)
+    sheet.paste(Image.fromarray(panels), (0, _LINE))
+    for index, heading in enumerate(headings):
+        x = index * (image.shape[1] + _GAP) * scale + _MARGIN
+        ImageDraw.Draw(sheet).text((x, 2), heading, fill=_INK, font=_font())
+    for (class_id, name), (x, y) in zip(entries, places, strict=True):
+        swatch = _painted(np.full((_FONT_SIZE, _FONT_SIZE), class_id), colors)
+        _draw_entry(sheet, swatch, name, x, top + y)
+    with replacing(path) as temporary:
+        sheet.save(temporary, format="PNG")
+
+
+def write_prediction(path: str | Path, prediction: np.ndarray, colors: Colors) -> None:
+    """Writes class ids as a palette PNG: the pixel values are the ids, seen in class colours.
+
+    Args:
+        path: The PNG file; its folder is made if missing.
+        prediction: Class ids (H, W), `IGNORE_INDEX` where there is none.
+        colors: One RGB colour a class.
+
+    Raises:
+        ValueError: If an id has no colour.
+    """
+    palette = _palette(prediction, colors)
+    picture = Image.fromarray(prediction.astype(np.uint8))
+    picture.putpalette(palette.tobytes())
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def _palette(ids: np.ndarray, colors: Colors) -> np.ndarray:
+    """uint8 (256, 3): the colour of every mask value, once all `ids` are known to have one."""
+    wrong = ids[(ids != IGNORE_INDEX) & ((ids < 0) | (ids >= len(colors)))]
+    if wrong.size:
+        raise ValueError(
+            f"class id {wrong.flat[0]} has no colour: expected 0 to {len(colors) - 1} or "
+            f"{IGNORE_INDEX} (ignored); give one colour a class."
+        )
+    palette = np.zeros((IGNORE_INDEX + 1, 3), dtype=np.uint8)
+    palette[: len(colors)] = np.asarray(colors, dtype=np.uint8)
+    palette[IGNORE_INDEX] = IGNORE_COLOR
+    return palette
+
+
+def _painted(ids: np.ndarray, colors: Colors) -> np.ndarray:
+    painted: np.ndarray = _palette(ids, colors)[ids]  # (h, w, 3)
+    height, width = ids.shape
+    diagonal = np.arange(height)[:, None] + np.arange(width)
+    painted[(ids == IGNORE_INDEX) & (diagonal % 8 < 2)] = _HATCH_SHADE
+    return painted
+
+
+def _rgb(image: np.ndarray) -> np.ndarray:
+    return image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
+
+
+def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    return ImageFont.load_default(_FONT_SIZE)
+
+
+def _draw_entry(sheet: Image.Image, swatch: np.ndarray, name: str, x: int, y: int) -> None:
+    draw = ImageDraw.Draw(sheet)
+    sheet.paste(Image.fromarray(swatch), (x, y))
+    draw.rectangle((x, y, x + _FONT_SIZE - 1, y + _FONT_SIZE - 1), outline=_INK)
+    draw.text((x + _FONT_SIZE + _MARGIN, y - 1), name, fill=_INK, font=_font())
+
+
+def _legend_entries(
+    truth: np.ndarray | None, prediction: np.ndarray, class_names: Sequence[str]
+) -> list[tuple[int, str]]:
+    present = set(np.unique(prediction).tolist())
+    if truth is not None:
+        present |= set(np.unique(truth).tolist())
+    return [
+        (
+            class_id,
+            "ignored" if class_id == IGNORE_INDEX else " ".join(class_names[class_id].split()),
+        )
+        for class_id in sorted(present)
+    ]
+
+
+def _legend_places(names: Sequence[str], width: int) -> tuple[list[tuple[int, int]], int, int]:
+    """Where each entry begins (x, y), and the width and height that hold them all, in pixels."""
+    lengths = [
+        2 * _MARGIN + _FONT_SIZE + round(_font().getlength(name)) + 2 * _MARGIN for name in names
+    ]
+    width = max([width, *(length + _MARGIN for length in lengths)])
+    places, x, y = [], _MARGIN, 0
+    for length in lengths:
+        if x + length > width:
+            x, y = _MARGIN, y + _LINE
+        places.append((x, y))
+        x += length
+    return places, width, y + _LINE

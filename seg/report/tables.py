@@ -1,0 +1,130 @@
+"""Scores per class, as files and as a table on the terminal."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from seg.report.files import replacing
+
+_TOTALS = ("miou", "pixel_accuracy", "fwiou", "images")
+_SCORES = ("iou", "dice", "precision", "recall")
+_COLUMNS = (*_SCORES, "pixels")
+_UNDEFINED = "–"
+_UNBOUNDED = 10_000
+"""Columns of a terminal on which nothing is ever wrapped."""
+
+
+Record = Mapping[str, Any]
+"""Scores of one evaluation: floats in [0, 1], None or NaN where they are not defined.
+
+Of the whole: `miou`, `pixel_accuracy`, `fwiou` (frequency-weighted IoU) and the number of `images`.
+`classes` has a mapping a class, in the order of the ids: `name`, `iou`, `dice`, `precision`,
+`recall` and its number of `pixels` in the truth.
+"""
+
+
+def write_per_class(folder: str | Path, record: Record) -> None:
+    """Writes per_class.json (all of it) and per_class.csv (a line a class) into `folder`.
+
+    What is not defined is null in the one and an empty cell in the other. Both replace older files
+    in one step, so that a reader never meets half a file.
+
+    Args:
+        folder: Where to write; made if missing.
+        record: The scores.
+    """
+    totals = {key: _known(record[key]) for key in _TOTALS}
+    rows = [
+        {"name": row["name"], **{column: _known(row[column]) for column in _COLUMNS}}
+        for row in record["classes"]
+    ]
+    text = json.dumps({**totals, "classes": rows}, indent=2, ensure_ascii=False, allow_nan=False)
+    with replacing(Path(folder) / "per_class.json") as path:
+        path.write_text(text + "\n", encoding="utf-8")
+    with (
+        replacing(Path(folder) / "per_class.csv") as path,
+        path.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, ("name", *_COLUMNS), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def per_class_table(record: Record, title: str) -> Table:
+    """The scores as a table for the terminal: a row a class, then their means.
+
+    Means leave out classes without a score. Names and title are shown letter by letter: neither
+    rich's markup nor its emoji codes count in them.
+
+    Args:
+        record: The scores.
+        title: Printed above.
+    """
+    table = Table(title=Text(title), caption=_caption(record), box=box.SIMPLE_HEAD)
+    table.add_column("class", no_wrap=True)
+    for heading in ("IoU", "Dice", "precision", "recall", "pixels"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    classes = record["classes"]
+    total = sum(_known(row["pixels"]) or 0 for row in classes)
+    for row in classes:
+        scores = (_score(row[key]) for key in _SCORES)
+        table.add_row(Text(row["name"]), *scores, _share(row["pixels"], total))
+    table.add_section()
+    means = [record["miou"], *(_mean(row[key] for row in classes) for key in _SCORES[1:])]
+    table.add_row("mean", *map(_score, means), "", style="bold")
+    return table
+
+
+def print_per_class(record: Record, title: str, console: Console | None = None) -> None:
+    """Prints `per_class_table` as wide as it needs, whatever width the output claims to have.
+
+    Nothing is cut off or wrapped by rich, so that logs and pipes (80 columns) stay readable.
+
+    Args:
+        record: The scores.
+        title: Printed above.
+        console: Where to print; standard output if None.
+    """
+    console = console or Console()
+    table = per_class_table(record, title)
+    table.width = console.measure(
+        table, options=console.options.update(width=_UNBOUNDED, max_width=_UNBOUNDED)
+    ).maximum
+    console.print(table, crop=False)
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in map(_known, values) if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _score(value: float | None) -> str:
+    known = _known(value)
+    return _UNDEFINED if known is None else f"{known:.3f}"
+
+
+def _share(pixels: float | None, total: float) -> str:
+    known = _known(pixels)
+    if known is None or total <= 0:
+        return _UNDEFINED
+    percent = 100 * known / total
+    return "<0.01 %" if 0 < percent < 0.01 else f"{percent:.2f} %"
+
+
+def _caption(record: Record) -> Text:
+    return Text(
+        f"pixel accuracy {_score(record['pixel_accuracy'])}, "
+        f"frequency-weighted IoU {_score(record['fwiou'])}"
+    )

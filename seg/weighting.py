@@ -1,0 +1,149 @@
+"""Class weights from pixel counts: one function for each named policy.
+
+The weights have mean 1 over the classes that occur, so that the size of the loss, and with it the
+learning rate, does not depend on the policy. A class without a pixel gets weight 0.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+Policy = Callable[[Tensor, Tensor | None, float | None], Tensor]
+"""(pixels, image_pixels, beta), float64 and of occurring classes only, to unnormalised weights."""
+
+
+def inverse_frequency(pixels: Tensor, image_pixels: Tensor | None, beta: float | None) -> Tensor:
+    """Weights 1 / n_c: every class has the same share of the loss, the harshest policy."""
+    return pixels.sum() / pixels
+
+
+def median_frequency(pixels: Tensor, image_pixels: Tensor | None, beta: float | None) -> Tensor:
+    """Weights median(f) / f_c, where f_c is the share of c in the images in which c occurs.
+
+    Without `image_pixels` f_c is the share of all pixels, which makes it `inverse_frequency`.
+
+    Reference:
+        Eigen & Fergus, Predicting Depth, Surface Normals and Semantic Labels with a Common
+        Multi-Scale Convolutional Architecture, 2015, section 6.3.2.
+    """
+    frequency = pixels / (pixels.sum() if image_pixels is None else image_pixels)
+    return frequency.median() / frequency
+
+
+def effective_number(pixels: Tensor, image_pixels: Tensor | None, beta: float | None) -> Tensor:
+    """Weights (1 - β) / (1 - β^n_c): softer than 1 / n_c, as further pixels of a class add less.
+
+    β defaults to (N - 1) / N with N pixels in all. β near 1 and β^n near 1 both cancel if written
+    as above, hence the detour over log1p and expm1.
+
+    Reference:
+        Cui et al., Class-Balanced Loss Based on Effective Number of Samples, 2019, eq. 2 and
+        section 4.
+    """
+    rest = 1 / pixels.sum() if beta is None else pixels.new_tensor(1 - beta)  # 1 - β
+    return rest / -torch.expm1(pixels * torch.log1p(-rest))
+
+
+POLICIES: Mapping[str, Policy] = {
+    "inverse_frequency": inverse_frequency,
+    "median_frequency": median_frequency,
+    "effective_number": effective_number,
+}
+"""Policy by the name that a config uses."""
+
+
+def class_weights(
+    policy: str,
+    pixels: Tensor | Sequence[int],
+    image_pixels: Tensor | Sequence[int] | None = None,
+    class_names: Sequence[str] | None = None,
+    beta: float | None = None,
+) -> Tensor:
+    """Weights of the classes under a policy, with mean 1 over the classes that occur.
+
+    Args:
+        policy: A name in `POLICIES`.
+        pixels: Number of valid pixels of each class in the training set, (C,).
+        image_pixels: Number of valid pixels of all the images in which the class occurs, (C,).
+        class_names: The C names that warnings and errors use in place of the index.
+        beta: β in [0, 1) of `effective_number`; no other policy takes it.
+
+    Returns:
+        Weights (C,), float32, on the CPU; 0 for a class without a pixel, of which a warning tells.
+
+    Raises:
+        ValueError: If the policy is unknown, if the counts are negative, all 0 or not C of them,
+            or if `beta` is out of range or does not apply.
+    """
+    if policy not in POLICIES:
+        raise ValueError(
+            f"class weights {policy!r}: unknown policy; use one of {sorted(POLICIES)}."
+        )
+    _check_beta(policy, beta)
+    counts = _counts("pixels", pixels)
+    names = list(class_names) if class_names is not None else [str(c) for c in range(len(counts))]
+    images = None if image_pixels is None else _counts("image_pixels", image_pixels)
+    _check_counts(counts, images, names)
+    present = counts > 0
+    if not present.all():
+        absent = [name for name, there in zip(names, present.tolist(), strict=True) if not there]
+        warnings.warn(
+            f"no pixel of class {', '.join(absent)}: its weight is 0, so nothing trains it; "
+            "add images that show it, or leave it out of the classes.",
+            UserWarning,
+            stacklevel=2,
+        )
+    raw = POLICIES[policy](counts[present], None if images is None else images[present], beta)
+    weights = torch.zeros_like(counts)
+    weights[present] = raw / raw.mean()
+    return weights.float()
+
+
+def _counts(name: str, values: Tensor | Sequence[int]) -> Tensor:
+    """Counts as float64 on the CPU, (C,)."""
+    counts = torch.as_tensor(values).detach().to("cpu", torch.float64)
+    if counts.ndim != 1:
+        raise ValueError(
+            f"{name} of shape {tuple(counts.shape)}: expected one count a class, (C,); "
+            "sum over the images first."
+        )
+    return counts
+
+
+def _check_beta(policy: str, beta: float | None) -> None:
+    if beta is None:
+        return
+    if policy != "effective_number":
+        raise ValueError(f"beta={beta} does not apply to {policy!r}; leave it out.")
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta={beta}: expected a number in [0, 1), such as 0.9999.")
+
+
+def _check_counts(pixels: Tensor, image_pixels: Tensor | None, names: list[str]) -> None:
+    """Refuses counts that no set of masks can have."""
+    if len(names) != len(pixels):
+        raise ValueError(
+            f"{len(names)} class names for {len(pixels)} pixel counts; give one name a class."
+        )
+    for name, count in zip(names, pixels.tolist(), strict=True):
+        if not 0 <= count < float("inf"):
+            raise ValueError(f"class {name}: {count:g} pixels; a count is 0 or more, count again.")
+    if not pixels.any():
+        raise ValueError(
+            "no pixel of any class: weights need at least one; check that the masks are not "
+            "ignored throughout."
+        )
+    if image_pixels is None:
+        return
+    if image_pixels.shape != pixels.shape:
+        raise ValueError(
+            f"{len(image_pixels)} image_pixels for {len(pixels)} classes; give one count a class."
+        )
+    for name, own, images in zip(names, pixels.tolist(), image_pixels.tolist(), strict=True):
+        if not own <= images < float("inf"):
+            raise ValueError(
+                f"class {name}: {images:g} pixels in the images that show it, but {own:g} of its "
+                "own; image_pixels counts every valid pixel of those images."
+            )

@@ -1,0 +1,177 @@
+"""Imports point one way: to lower layers, or to the same package."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "seg"
+
+LAYERS = [
+    {"constants", "errors"},
+    {"weighting"},
+    {"losses", "metrics"},
+    {"data", "networks", "optim", "inference"},
+    {"module"},
+    {"checkpoint"},
+    {"report"},
+    {"cli"},
+    {"__main__"},
+]
+LEVEL = {group: level for level, groups in enumerate(LAYERS) for group in groups}
+APART_FROM_DATA = {"module", "networks", "optim", "checkpoint"}
+
+
+def module_name(path, package=PACKAGE):
+    """Dotted name of a source file, "seg.data.reading" or "seg.data" for its __init__.py."""
+    parts = ("seg", *path.relative_to(package).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_names(path, package=PACKAGE):
+    """Dotted names of all that a file imports, also in functions and under TYPE_CHECKING."""
+    inside = module_name(path, package).split(".")
+    if path.name != "__init__.py":
+        inside = inside[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = inside[: len(inside) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *(node.module or "").split(".")]).strip(".")
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def group(name):
+    """The part of the package a dotted name belongs to: "data" for "seg.data.reading"."""
+    return [*name.split("."), ""][1]
+
+
+def fault(importer, imported):
+    """What is wrong with `importer` importing `imported`, two groups; None if nothing is."""
+    if importer == imported:
+        return None
+    for name in (importer, imported):
+        if name not in LEVEL:
+            return f"seg.{name} has no layer; give it one in LAYERS"
+    if LEVEL[imported] >= LEVEL[importer]:
+        return f"seg.{importer} imports seg.{imported}, which is not below it"
+    if importer in APART_FROM_DATA and imported == "data":
+        return f"seg.{importer} imports seg.{imported}; they meet in the CLI only"
+    return None
+
+
+def faults(package):
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        importer = group(module_name(path, package))
+        for name in imported_names(path, package):
+            is_own = name.split(".")[0] == "seg" and importer
+            if is_own and group(name) != "__version__":
+                wrong = fault(importer, group(name))
+                found += [f"{path.relative_to(package)}: {wrong}"] if wrong else []
+    return found
+
+
+def sources():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def importers_of(library):
+    """Source files that import `library` or anything in it."""
+    return [
+        str(path.relative_to(PACKAGE))
+        for path in sources()
+        if any(name.split(".")[0] == library for name in imported_names(path))
+    ]
+
+
+def test_every_import_inside_the_package_points_down():
+    assert faults(PACKAGE) == []
+
+
+def test_every_module_has_a_layer():
+    assert {group(module_name(path)) for path in sources()} - {""} <= set(LEVEL)
+
+
+@pytest.mark.parametrize(
+    ("path", "statement", "expected"),
+    [
+        ("losses/focal.py", "from seg.module import X", "seg.losses imports seg.module"),
+        ("losses/focal.py", "from seg import cli", "seg.losses imports seg.cli"),
+        ("losses/focal.py", "import seg.metrics as m", "seg.losses imports seg.metrics"),
+        ("losses/focal.py", "from ..report.tables import X", "seg.losses imports seg.report"),
+        ("losses/focal.py", "from .. import data", "seg.losses imports seg.data"),
+        ("losses/__init__.py", "from ..data import X", "seg.losses imports seg.data"),
+        ("metrics.py", "def f():\n    from . import module", "seg.metrics imports seg.module"),
+        ("module.py", "from seg.data.reading import X", "seg.module imports seg.data; they meet"),
+        ("data/reading.py", "from seg.module import X", "seg.data imports seg.module"),
+        ("checkpoint.py", "from seg.data import X", "seg.checkpoint imports seg.data; they meet"),
+        ("losses/focal.py", "from seg.surprise import X", "seg.surprise has no layer"),
+    ],
+)
+def test_an_import_that_points_up_is_found(path, statement, expected, tmp_path):
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_text(statement)
+    (found,) = faults(tmp_path)
+    assert found.startswith(f"{path}: {expected}")
+
+
+@pytest.mark.parametrize(
+    ("path", "statement"),
+    [
+        ("losses/focal.py", "from seg.weighting import X\nfrom .dice import Y\nimport torch"),
+        ("losses/__init__.py", "from seg.losses.focal import X\nfrom .focal import Y"),
+        ("report/callbacks.py", "from seg.module import X\nfrom seg.data import Y"),
+        ("cli.py", "from seg import data, __version__"),
+    ],
+)
+def test_an_import_that_points_down_is_not_found(path, statement, tmp_path):
+    (tmp_path / path).parent.mkdir(exist_ok=True)
+    (tmp_path / path).write_text(statement)
+    assert faults(tmp_path) == []
+
+
+def test_albumentations_is_imported_in_one_file_so_that_it_can_be_replaced():
+    assert len(importers_of("albumentations")) == 1
+
+
+def test_lightning_is_imported_by_one_name():
+    assert importers_of("pytorch_lightning") == []
+    assert importers_of("lightning")
+
+
+def test_no_module_is_called_utils():
+    assert [str(path) for path in PACKAGE.rglob("*") if path.stem in {"utils", "helpers"}] == []
+
+
+NO_NETWORK = """
+import importlib, pkgutil, socket
+asked = []
+def refuse(name):
+    def call(*args, **kwargs):
+        asked.append((name, args[-1] if name == "connect" else args[:2]))
+        raise OSError("no network in this test")
+    return call
+socket.getaddrinfo = refuse("getaddrinfo")
+socket.create_connection = refuse("create_connection")
+socket.socket.connect = refuse("connect")
+import seg.cli
+for module in pkgutil.walk_packages(seg.__path__, "seg."):
+    if module.name != "seg.__main__":
+        importlib.import_module(module.name)
+raise SystemExit(f"asked for {asked}" if asked else 0)
+"""
+
+
+def test_importing_the_package_asks_the_network_for_nothing():
+    # What someone may have set to keep the libraries quiet must not be needed.
+    quiet = {"NO_ALBUMENTATIONS_UPDATE", "HF_HUB_OFFLINE"}
+    environment = {key: value for key, value in os.environ.items() if key not in quiet}
+    command = [sys.executable, "-c", NO_NETWORK]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
