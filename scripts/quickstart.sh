@@ -26,13 +26,14 @@ cat <<END
 
 The run is in $run:
   curves.png         loss and IoU of every class over the epochs
-  per_class.csv      the scores of the table, per_class.json the same for programs
+  per_class.csv      scores of the best validation, per_class.json the same for programs
   previews/          images beside their truth and prediction
+  test/              scores and pictures of the test split
   checkpoints/       best.ckpt, and last.ckpt to resume from
   config.yaml        everything that was set
 
 Next:
-  .venv/bin/seg fit -c configs/data/quickstart.yaml -c configs/loss/focal.yaml --name focal
-  .venv/bin/seg fit -c configs/data/folder.yaml --name mine   # your own images: see data/README.md
-  .venv/bin/tensorboard --logdir runs
+  another loss       .venv/bin/seg fit -c configs/data/quickstart.yaml -c configs/loss/focal.yaml
+  your own images    .venv/bin/seg fit -c configs/data/folder.yaml --data.root PATH
+  all curves         .venv/bin/tensorboard --logdir runs
 END

@@ -53,6 +53,11 @@ def read_config(path: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in _OF_THE_RUN}
 
 
+def steps_done(path: str) -> int:
+    """Optimiser steps that the run had made when it wrote the checkpoint."""
+    return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+
+
 def run_folder(path: str) -> Path:
     """The folder of the run that a checkpoint belongs to."""
     folder = Path(path).resolve().parent

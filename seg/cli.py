@@ -1,9 +1,11 @@
 """The command line: `seg fit | validate | test | predict`, a LightningCLI over one YAML."""
 
+import csv
 import inspect
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +19,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 
-from seg.checkpoint import read_config, run_folder
+from seg.checkpoint import read_config, run_folder, steps_done
 from seg.data import SegmentationDataModule, resolve_class_colors, resolve_class_names
 from seg.errors import InputError
 from seg.module import SegmentationModule
@@ -32,6 +34,19 @@ DEFAULT_NETWORK = {
     "class_path": "segmentation_models_pytorch.Unet",
     "init_args": {"encoder_name": "resnet18", "encoder_weights": None},
 }
+CHECKPOINTS = {
+    "monitor": "val/miou",
+    "mode": "max",
+    "filename": "best",
+    "save_last": True,
+    "enable_version_counter": False,
+}
+
+_OF_NO_USE = (
+    ".isinstance.treespec, LeafSpec",  # between lightning 2.6 and torch 2.14
+    ".*callbacks used to create the checkpoint need to be provided",  # evaluation needs none
+    "Checkpoint directory .* exists and is not empty",  # of a run that is resumed
+)
 
 
 class SegCLI(LightningCLI):
@@ -53,7 +68,7 @@ class SegCLI(LightningCLI):
             load_from_checkpoint_support=False,
             parser_kwargs={
                 "prog": "seg",
-                "description": "Train, fine-tune and judge segmentation networks on imbalanced data.",
+                "description": "Train, fine-tune and judge segmentation networks on rare classes.",
             },
         )
 
@@ -65,18 +80,8 @@ class SegCLI(LightningCLI):
             default=[],
             help="Further packages whose classes a checkpoint may name, such as your own.",
         )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults(
-            {
-                "model.network": DEFAULT_NETWORK,
-                "model.loss": {"class_path": "seg.losses.CrossEntropyLoss"},
-                "checkpoint.monitor": "val/miou",
-                "checkpoint.mode": "max",
-                "checkpoint.filename": "best",
-                "checkpoint.save_last": True,
-                "checkpoint.enable_version_counter": False,
-            }
-        )
+        loss = {"class_path": "seg.losses.CrossEntropyLoss"}
+        parser.set_defaults({"model.network": DEFAULT_NETWORK, "model.loss": loss})
         names = ("data.root", "data.class_names")
         parser.link_arguments(names, "model.class_names", compute_fn=resolve_class_names)
         colors = ("data.root", "data.class_colors")
@@ -91,6 +96,8 @@ class SegCLI(LightningCLI):
         if subcommand == "fit":
             help_text = "Name of the run: its files go to runs/NAME/version_N. Default: the data's."
             parser.add_argument("--name", type=str | None, default=None, help=help_text)
+            parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+            parser.set_defaults({f"checkpoint.{k}": v for k, v in CHECKPOINTS.items()})
         else:
             help_text = "Folder for the results. Default: beside the checkpoint's run."
             parser.add_argument("--output", type=str | None, default=None, help=help_text)
@@ -135,8 +142,8 @@ class SegCLI(LightningCLI):
                 kwargs["logger"] = run_loggers(config)
                 callbacks.append(LearningRateMonitor())
         else:
-            kwargs["logger"] = False
-            output = Path(config.output or run_folder(config.ckpt_path) / self.subcommand)
+            kwargs |= {"logger": False, "enable_checkpointing": False}
+            output = Path(config.output or run_folder(config.ckpt_path) / str(self.subcommand))
             writer = PredictionWriter if self.subcommand == "predict" else RunReport
             callbacks = [writer(output)]
         self.trainer_defaults["callbacks"] = callbacks
@@ -151,12 +158,36 @@ class SegCLI(LightningCLI):
 
 
 def run_loggers(config: Namespace) -> list[Any]:
-    """One CSV and one TensorBoard logger over the same new folder `<root>/<name>/version_N`."""
+    """One CSV and one TensorBoard logger over the same folder `<root>/<name>/version_N`.
+
+    The folder is a new one, unless a run is resumed from its own checkpoint: then it goes on there.
+    """
     root = config.trainer.default_root_dir or "runs"
-    name = config.name or (Path(config.data.root).resolve().name if config.data.root else "quickstart")
-    csv = CSVLogger(root, name)
-    version = csv.version
-    return [csv, TensorBoardLogger(root, name, version, default_hp_metric=False)]
+    name = config.name
+    if name is None:
+        name = Path(config.data.root).resolve().name if config.data.root else "quickstart"
+    resumed = config.ckpt_path and run_folder(config.ckpt_path)
+    if resumed and resumed.parent == (Path(root) / name).resolve():
+        first = resumed_csv_logger(root, name, resumed.name, config.ckpt_path)
+    else:
+        first = CSVLogger(root, name)
+    return [first, TensorBoardLogger(root, name, first.version, default_hp_metric=False)]
+
+
+def resumed_csv_logger(root: str, name: str, version: str, checkpoint: str) -> CSVLogger:
+    """A CSV logger that keeps what its file holds up to the checkpoint."""
+    file = Path(root) / name / version / "metrics.csv"
+    rows = list(csv.DictReader(file.read_text().splitlines())) if file.is_file() else []
+    done = steps_done(checkpoint)
+    logger = CSVLogger(root, name, version)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Experiment logs directory")  # it is meant to be there
+        logger.experiment.metrics = [
+            {key: value for key, value in row.items() if value}
+            for row in rows
+            if int(row["step"]) < done
+        ]
+    return logger
 
 
 def link_network(model: Namespace, weights_given: bool) -> None:
@@ -170,7 +201,7 @@ def link_network(model: Namespace, weights_given: bool) -> None:
         InputError: If a value configured by hand contradicts the data.
     """
     if "init_args" not in model.network:
-        model.network.init_args = Namespace()
+        model.network.init_args = Namespace()  # type: ignore[no-untyped-call]
     init_args = model.network.init_args
     parameters = inspect.signature(_import(model.network.class_path)).parameters
     logits = _import(model.loss.class_path).channels(len(model.class_names))
@@ -267,15 +298,27 @@ def _print_next_steps(trainer: Trainer) -> None:
         console.print(line, markup=False, soft_wrap=True, highlight=False)
 
 
+def _show_messages() -> None:
+    """Show what `seg` has to say, and not what only developers of its libraries can change."""
+    logger = logging.getLogger("seg")
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+    logger.setLevel(logging.INFO)
+    for message in _OF_NO_USE:
+        warnings.filterwarnings("ignore", message)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point of the `seg` command; returns the exit status."""
     args = list(sys.argv[1:] if args is None else args)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    _show_messages()
     if args and args[0] in COMMANDS:
         return COMMANDS[args[0]](args[1:])
     try:
         SegCLI(args)
     except InputError as error:
-        print(f"seg: error: {error}", file=sys.stderr)
+        # a loader's worker wraps the message in its traceback
+        message = str(error).rpartition("Error: ")[2]
+        print(f"seg: error: {message}", file=sys.stderr)
         return 2
     return 0

@@ -1,4 +1,4 @@
-"""SegmentationModule: a network, a loss, exact metrics and an optimiser, for Lightning's Trainer."""
+"""SegmentationModule: a network, a loss, exact metrics and an optimiser, for Lightning."""
 
 import logging
 from collections.abc import Mapping
@@ -75,7 +75,7 @@ class SegmentationModule(L.LightningModule):
         encoder_lr_factor: float = 1.0,
     ):
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
         self.loss = loss
         self.class_names = class_names
         self.class_colors = class_colors
@@ -93,7 +93,9 @@ class SegmentationModule(L.LightningModule):
         loss.bind(len(class_names))
         self._register_normalisation(mean, std)
         self.confusion = ConfusionMatrix(len(class_names))
-        self.loss_terms = nn.ModuleList([SumMetric().set_dtype(torch.float64) for _ in range(2)])
+        # float64: sums over a whole split
+        self.loss_sum = SumMetric().set_dtype(torch.float64)
+        self.weight_sum = SumMetric().set_dtype(torch.float64)
         if encoder_weights is not None:
             load_encoder_weights(network, encoder_weights)
         if init_from is not None:
@@ -219,8 +221,9 @@ class SegmentationModule(L.LightningModule):
     def _evaluate(self, batch: Batch) -> Tensor:
         mask = batch["mask"]
         logits = predict_logits(self.network, self.normalise(batch["image"]), mask.shape[-2:])
-        for term, value in zip(self.loss_terms, self.loss.terms(logits, mask), strict=True):
-            term.update(value)
+        total, weight = self.loss.terms(logits, mask)
+        self.loss_sum.update(total)
+        self.weight_sum.update(weight)
         prediction = labels(logits)
         self.confusion.update(prediction, mask)
         return prediction
@@ -234,19 +237,18 @@ class SegmentationModule(L.LightningModule):
         self._log_scores("test")
 
     def _log_scores(self, split: str) -> None:
-        total, weight = (term.compute() for term in self.loss_terms)
+        total, weight = self.loss_sum.compute(), self.weight_sum.compute()
         self.scores = self.confusion.scores()
-        self.confusion.reset()
-        for term in self.loss_terms:
-            term.reset()
+        for metric in (self.confusion, self.loss_sum, self.weight_sum):
+            metric.reset()
         values = {
             "loss": float(total / weight) if weight > 0 else 0.0,
             "miou": self.scores.miou,
             "fwiou": self.scores.fwiou,
             "pixel_accuracy": self.scores.pixel_accuracy,
         }
-        for name, metric in (("iou", self.scores.iou), ("dice", self.scores.dice)):
-            pairs = zip(self.class_names, metric.tolist(), strict=True)
+        for name, of_classes in (("iou", self.scores.iou), ("dice", self.scores.dice)):
+            pairs = zip(self.class_names, of_classes.tolist(), strict=True)
             values |= {f"{name}/{class_name}": value for class_name, value in pairs}
         # every rank holds the same values: syncing only tells Lightning so
         for name, value in values.items():
@@ -255,7 +257,7 @@ class SegmentationModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """One optimiser over two groups, the encoder second, and its schedule."""
         groups = parameter_groups(self.network, self.encoder)
-        optimizer = self.optimizer(groups)  # type: ignore[arg-type]
+        optimizer = self.optimizer(groups)
         steps = int(self.trainer.estimated_stepping_batches)
         scheduler = build_scheduler(self.lr_scheduler, optimizer, steps)
         if len(groups) == 2 and self.encoder_lr_factor != 1.0:

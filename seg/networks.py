@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import timm
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-_PREFIXES = ("module.", "model.", "encoder.", "backbone.", "network.", "encoder.model.")
+_PREFIXES = ("", "module.", "model.", "encoder.", "backbone.", "network.", "encoder.model.")
 
 
 def is_weight_file(encoder_weights: str) -> bool:
@@ -79,7 +80,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"{path}: cannot be read as weights without running code: {error}") from error
+        raise InputError(
+            f"{path}: cannot be read as weights without running code: {error}"
+        ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -136,8 +139,8 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None
     taken = _fitting(renamed, target)
     if not any(tensor.is_floating_point() for tensor in taken.values()):
         raise InputError(
-            f"{source}: none of its {len(weights)} tensors fits {type(module).__name__} (its first: "
-            f"{next(iter(weights), None)}; expected such as {next(iter(target), None)}); "
+            f"{source}: none of its {len(weights)} tensors fits {type(module).__name__} "
+            f"(its first: {next(iter(weights), None)}; expected such as {next(iter(target))}); "
             "check that the file belongs to this architecture."
         )
     module.load_state_dict(taken, strict=False)
@@ -156,10 +159,14 @@ def _some(names: list[str], most: int = 20) -> str:
 
 
 def _renamings() -> list[Callable[[str], str]]:
-    strips = [lambda k: k, *(lambda k, p=p: k.removeprefix(p) for p in _PREFIXES)]
-    adds = ("", "model.", "encoder.")
-    flats = [lambda k: k, lambda k: k.replace("stages.", "stages_")]  # timm's feature extractors
-    return [lambda k, s=s, a=a, f=f: a + f(s(k)) for s in strips for a in adds for f in flats]
+    """The ways in which names of the same tensors are known to differ."""
+
+    def renaming(strip: str, add: str, joint: str) -> Callable[[str], str]:
+        return lambda name: add + name.removeprefix(strip).replace("stages.", joint)
+
+    # timm's feature extractors write stages_0 where its classifiers write stages.0
+    choices = product(_PREFIXES, ("", "model.", "encoder."), ("stages.", "stages_"))
+    return [renaming(*choice) for choice in choices]
 
 
 def _rename(weights: Mapping[str, Tensor], rename: Callable[[str], str]) -> dict[str, Tensor]:

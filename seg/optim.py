@@ -44,9 +44,7 @@ class PolynomialDecay(LambdaLR):
                 f"total_steps={total_steps}; expected power >= 0 and "
                 "0 <= warmup_steps < total_steps: shorten the warm-up or train longer."
             )
-        super().__init__(
-            optimizer, partial(_polynomial_factor, total_steps, power, warmup_steps)
-        )
+        super().__init__(optimizer, partial(_polynomial_factor, total_steps, power, warmup_steps))
 
 
 def _polynomial_factor(total_steps: int, power: float, warmup_steps: int, step: int) -> float:

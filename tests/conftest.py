@@ -1,7 +1,21 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+# A small real run: real network, real loaders, real files, a few seconds.
+SMALL = [
+    "--trainer.accelerator=cpu",
+    "--trainer.max_epochs=1",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.enable_model_summary=false",
+    "--data.crop_size=[32,32]",
+    "--data.batch_size=4",
+    "--data.num_workers=0",
+]
+SYNTHETIC = [*SMALL, "--data.synthetic_length=8", "--data.synthetic_size=[64,64]"]
 
 
 @pytest.fixture(scope="session")
@@ -12,3 +26,27 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data: {folder} does not exist; set SEG_DATA to a folder with CamVid/")
     return folder
+
+
+def write_pairs(images, masks, count, size, values, seed=0):
+    """Images of noise and index masks of blocks of `values`, written as real files."""
+    rng = np.random.default_rng(seed)
+    images.mkdir(parents=True)
+    masks.mkdir(parents=True)
+    for i in range(count):
+        height, width = size[0] + 4 * (i % 2), size[1]
+        blocks = rng.choice(values, size=(-(-height // 8), -(-width // 8))).astype(np.uint8)
+        mask = blocks.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
+        noise = rng.integers(0, 40, (height, width, 3))
+        image = (noise + mask[..., None] * (17, 11, 5) % 200).astype(np.uint8)
+        Image.fromarray(image).save(images / f"{i:02}.jpg", quality=95)
+        Image.fromarray(mask).save(masks / f"{i:02}.png")
+
+
+@pytest.fixture(scope="session")
+def camvid_like(tmp_path_factory) -> Path:
+    """A small data set in CamVid's layout: eleven classes, 11 is void, two sizes of image."""
+    root = tmp_path_factory.mktemp("camvid")
+    for seed, (split, count) in enumerate((("train", 8), ("val", 5), ("test", 3))):
+        write_pairs(root / split, root / f"{split}annot", count, (40, 56), range(12), seed)
+    return root

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from seg.data.sampling import EvaluationBatchSampler, TrainBatchSampler, TrainLoader
+from seg.data.loading import TrainLoader
+from seg.data.sampling import EvaluationBatchSampler, TrainBatchSampler
 
 LENGTH, BATCH = 103, 12
 SPLITS = [(1, 1), (2, 1), (4, 1), (1, 3), (2, 3), (3, 4)]
@@ -104,7 +105,9 @@ def test_a_batch_that_does_not_divide_names_the_nearest(
 
 
 def test_fewer_images_than_a_batch_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"train split has 11 images, fewer than data.batch_size 12"):
+    with pytest.raises(
+        ValueError, match=r"train split has 11 images, fewer than data.batch_size 12"
+    ):
         TrainBatchSampler(11, BATCH)
 
 

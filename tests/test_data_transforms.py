@@ -128,7 +128,9 @@ def test_padding_is_ignored_by_the_mask_and_black_in_the_image() -> None:
     assert (image[mask == 1] == 200).all()
 
 
-@pytest.mark.parametrize("name", ["Rotate", "SafeRotate", "Affine", "Perspective", "GridDistortion"])
+@pytest.mark.parametrize(
+    "name", ["Rotate", "SafeRotate", "Affine", "Perspective", "GridDistortion"]
+)
 def test_no_padded_mask_pixel_becomes_class_0(name: str) -> None:
     augment = TrainingTransform((64, 64), transforms=[{name: {"p": 1.0}}], scale_jitter=(1, 1))
     mask = np.full((64, 64), 3, np.uint8)
@@ -234,7 +236,9 @@ def test_resizing_treats_each_channel_alone(channels: int, size: tuple[int, int]
     found = resize_image(image, size)
     assert found.shape == (*size, channels)
     for i in range(channels):
-        np.testing.assert_array_equal(found[..., i : i + 1], resize_image(image[..., i : i + 1], size))
+        np.testing.assert_array_equal(
+            found[..., i : i + 1], resize_image(image[..., i : i + 1], size)
+        )
 
 
 def test_shrinking_to_a_quarter_averages_areas() -> None:

@@ -1,10 +1,8 @@
 """SegmentationDataModule: loaders for every stage, the same samples however work is split."""
 
 import inspect
-import os
 from typing import Any
 
-import cv2
 import lightning as L
 import torch
 from torch.utils.data import DataLoader
@@ -13,10 +11,12 @@ from seg.data import synthetic
 from seg.data.counting import ClassCounts, count_classes
 from seg.data.dataset import Sample, SegmentationDataset
 from seg.data.labels import Labels
+from seg.data.loading import TrainLoader, default_workers, one_thread, position
 from seg.data.pairing import Pairs, check, find_images, find_pairs
-from seg.data.sampling import EvaluationBatchSampler, TrainBatchSampler, TrainLoader
+from seg.data.sampling import EvaluationBatchSampler, TrainBatchSampler
 from seg.data.synthetic import SyntheticDataset
 from seg.data.transforms import TrainingTransform
+from seg.errors import InputError
 
 _FILE_OPTIONS = (
     "images", "masks", "split_files", "split_fractions", "split_seed", "train_split", "val_split",
@@ -24,7 +24,6 @@ _FILE_OPTIONS = (
 )  # fmt: skip
 _SYNTHETIC_OPTIONS = ("synthetic_length", "synthetic_size")
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
-_MOST_WORKERS = 8
 
 AnyDataset = SegmentationDataset | SyntheticDataset
 
@@ -37,23 +36,23 @@ def resolve_class_names(root: str | None, class_names: list[str] | None) -> list
         class_names: Names as configured.
 
     Raises:
-        ValueError: If files have no class names, names repeat, or the synthetic set is renamed.
+        InputError: If files have no class names, names repeat, or the synthetic set is renamed.
     """
     if root is None:
         own = list(synthetic.CLASS_NAMES)
         if class_names not in (None, own):
-            raise ValueError(
+            raise InputError(
                 f"data.class_names {class_names} without data.root: the synthetic set has {own}; "
                 "set data.root to your data, or leave the names out."
             )
         return own
     if not class_names:
-        raise ValueError(
+        raise InputError(
             "data.root needs data.class_names, one name a class in the order of their ids."
         )
     repeated = {name for name in class_names if class_names.count(name) > 1}
     if repeated:
-        raise ValueError(f"data.class_names has {sorted(repeated)} more than once.")
+        raise InputError(f"data.class_names has {sorted(repeated)} more than once.")
     return list(class_names)
 
 
@@ -105,7 +104,7 @@ class SegmentationDataModule(L.LightningDataModule):
         synthetic_size: Height and width of the synthetic images.
 
     Raises:
-        ValueError: If an option is out of range, or does not apply.
+        InputError: If an option is out of range, or does not apply.
     """
 
     # a rank may have no image at all when there are fewer than ranks
@@ -188,7 +187,7 @@ class SegmentationDataModule(L.LightningDataModule):
         """
         if stage == "predict":
             if self.predict is None:
-                raise ValueError("Nothing to predict: set data.predict to a folder or a file.")
+                raise InputError("Nothing to predict: set data.predict to a folder or a file.")
             pairs = check([find_images(self.predict)])[0]
             self._datasets["predict"] = SegmentationDataset(pairs, **self._reading)
             return
@@ -208,7 +207,7 @@ class SegmentationDataModule(L.LightningDataModule):
             len(self._datasets["train"]), self.batch_size, *self._place(), accumulate, self.seed
         )
         if trainer is not None:
-            sampler.resume(*_position(trainer, len(sampler)))
+            sampler.resume(*position(trainer, len(sampler)))
         return self._loader("train", sampler, TrainLoader)
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -238,11 +237,11 @@ class SegmentationDataModule(L.LightningDataModule):
     def _check_ranges(self, image_range: list[float] | None) -> None:
         for name in ("batch_size", "eval_batch_size", "in_channels", "synthetic_length"):
             if getattr(self, name) < 1:
-                raise ValueError(f"data.{name} {getattr(self, name)} must be at least 1.")
+                raise InputError(f"data.{name} {getattr(self, name)} must be at least 1.")
         if self.num_workers is not None and self.num_workers < 0:
-            raise ValueError(f"data.num_workers {self.num_workers} must be 0 or more.")
+            raise InputError(f"data.num_workers {self.num_workers} must be 0 or more.")
         if image_range is not None and (len(image_range) != 2 or image_range[0] >= image_range[1]):
-            raise ValueError(f"data.image_range {image_range} must be [low, high], low < high.")
+            raise InputError(f"data.image_range {image_range} must be [low, high], low < high.")
 
     def _paired(self, role: str, pairs: Pairs) -> SegmentationDataset:
         transform = self._transform if role == "train" else None
@@ -279,14 +278,14 @@ class SegmentationDataModule(L.LightningDataModule):
         loader: type[DataLoader[Sample]] = DataLoader,
     ) -> DataLoader[Sample]:
         devices = 1 if self.trainer is None else self.trainer.num_devices
-        workers = _default_workers(devices) if self.num_workers is None else self.num_workers
+        workers = default_workers(devices) if self.num_workers is None else self.num_workers
         return loader(
             self._datasets[role],
             batch_sampler=batch_sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_one_thread,
+            worker_init_fn=one_thread,
         )
 
 
@@ -297,36 +296,4 @@ def _refuse_what_does_not_apply(root: str | None, given: dict[str, Any]) -> None
     changed = [f"data.{name}" for name in refused if given[name] != parameters[name].default]
     if changed:
         remedy = "set data.root to your data" if root is None else "leave out data.root"
-        raise ValueError(f"{', '.join(changed)} has no effect here; {remedy} or leave it out.")
-
-
-def _position(trainer: L.Trainer, length: int) -> tuple[int, int]:
-    """Epoch, and its micro-batches done, of a trainer that may go on from a checkpoint.
-
-    Read from the optimiser steps, which no stage of Lightning's restart changes; micro-batches
-    of an unfinished step are counted because Lightning goes on after them.
-
-    Args:
-        trainer: Trainer with its progress restored.
-        length: Micro-batches of a whole epoch.
-    """
-    limit, accumulate = trainer.limit_train_batches, trainer.accumulate_grad_batches
-    batches = min(length, limit) if isinstance(limit, int) else int(length * limit)
-    steps = max(1, -(-batches // accumulate))
-    epoch, step = divmod(trainer.global_step, steps)
-    start = step * accumulate
-    progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-    done = int(progress.processed)
-    return epoch, done if start < done < start + accumulate else start
-
-
-def _default_workers(devices: int) -> int:
-    """One less than a device's share of the cores that this process may use, 0 to 8."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return max(0, min(_MOST_WORKERS, cores // devices - 1))
-
-
-def _one_thread(worker: int) -> None:
-    """Keep OpenCV from starting threads of its own in every worker."""
-    cv2.setNumThreads(0)
+        raise InputError(f"{', '.join(changed)} has no effect here; {remedy} or leave it out.")

@@ -14,6 +14,8 @@ from typing import BinaryIO
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
+from seg.errors import InputError
+
 MAX_PIXELS = 300_000_000
 """Height times width above which a picture is refused before it is decoded."""
 
@@ -29,7 +31,7 @@ _TIFF_ALPHA = (1, 2)  # associated and unassociated, among the values of ExtraSa
 _PNG_BITS = slice(24, 26)  # bit depth and colour type in the IHDR chunk
 
 
-class DataError(ValueError):
+class DataError(InputError):
     """A file, or a set of files, that cannot be used; the message names it and the remedy."""
 
 
@@ -120,7 +122,7 @@ def first_page(file: tifffile.TiffFile) -> tifffile.TiffPage:
     """The page whose tags describe the picture."""
     page = file.pages[0]
     if not isinstance(page, tifffile.TiffPage):
-        raise ValueError("its first page has no tags")
+        raise InputError("its first page has no tags")
     return page
 
 
@@ -128,13 +130,13 @@ def tiff_layout(file: tifffile.TiffFile) -> dict[str, int]:
     """Axis name to length of the first series, with axes of length one left out.
 
     Raises:
-        ValueError: If there is anything but rows, columns and at most one axis of channels.
+        InputError: If there is anything but rows, columns and at most one axis of channels.
     """
     series = file.series[0]
     kept = [(a, n) for a, n in zip(series.axes, series.shape, strict=True) if n > 1 or a in "YX"]
     axes = dict(kept)
     if not {"Y", "X"} <= axes.keys() or len(kept) > 3 or len(file.series) > 1:
-        raise ValueError(f"axes {series.axes} of shape {series.shape} are no single picture")
+        raise InputError(f"axes {series.axes} of shape {series.shape} are no single picture")
     return axes
 
 

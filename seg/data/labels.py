@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from seg.constants import IGNORE_INDEX
 from seg.data.header import DataError
 from seg.data.reading import read_mask
+from seg.errors import InputError
 
 MAX_CLASSES = 254
 """Class ids 0..253 leave 254 as a sentinel for unknown values and 255 for ignored pixels."""
@@ -32,7 +33,7 @@ class Labels:
         ignore_colors: RGB colours that are ignored, for masks stored as colours.
 
     Raises:
-        ValueError: If a number of classes, a label or a colour is outside its range.
+        InputError: If a number of classes, a label or a colour is outside its range.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Labels:
         ignore_colors: Colours | None = None,
     ) -> None:
         if not 1 <= num_classes <= MAX_CLASSES:
-            raise ValueError(f"{num_classes} classes, but 1 to {MAX_CLASSES} are possible.")
+            raise InputError(f"{num_classes} classes, but 1 to {MAX_CLASSES} are possible.")
         self.num_classes = num_classes
         self._table = _value_table(num_classes, label_map or {})
         self._colours: NDArray[np.uint32] | None = None
@@ -106,9 +107,9 @@ def _value_table(num_classes: int, label_map: Mapping[int, int]) -> NDArray[np.u
     table[IGNORE_INDEX] = IGNORE_INDEX
     for value, label in label_map.items():
         if not 0 <= value < _TABLE_SIZE:
-            raise ValueError(f"data.label_map: value {value} is outside 0..{_TABLE_SIZE - 1}.")
+            raise InputError(f"data.label_map: value {value} is outside 0..{_TABLE_SIZE - 1}.")
         if label != IGNORE_INDEX and not 0 <= label < num_classes:
-            raise ValueError(
+            raise InputError(
                 f"data.label_map: {value} maps to {label}, which is neither a class id "
                 f"0..{num_classes - 1} nor {IGNORE_INDEX}."
             )
@@ -121,16 +122,16 @@ def _colour_table(
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
     """Packed colours in ascending order, and the class id of each."""
     if len(class_colors) != num_classes:
-        raise ValueError(
+        raise InputError(
             f"data.class_colors has {len(class_colors)} colours for {num_classes} classes; "
             "give one a class."
         )
     colours = [tuple(c) for c in (*class_colors, *ignore_colors)]
     for colour in colours:
         if len(colour) != 3 or not all(0 <= v <= 255 for v in colour):
-            raise ValueError(f"Colour {list(colour)} is not three numbers from 0 to 255.")
+            raise InputError(f"Colour {list(colour)} is not three numbers from 0 to 255.")
         if colours.count(colour) > 1:
-            raise ValueError(f"Colour {list(colour)} is given twice; each class needs its own.")
+            raise InputError(f"Colour {list(colour)} is given twice; each class needs its own.")
     ids = [*range(num_classes), *[IGNORE_INDEX] * len(ignore_colors)]
     packed = _pack(np.asarray(colours, np.uint8))
     order = np.argsort(packed)

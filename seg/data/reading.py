@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seg.data.header import DataError, Header, first_page, naming, read_header, size, tiff_layout
+from seg.errors import InputError
 
 __all__ = ["DataError", "read_image", "read_mask", "size"]
 
@@ -107,7 +108,7 @@ def _decode_cv2(data: bytes, header: Header) -> Array:
     flags = cv2.IMREAD_UNCHANGED if header.format == "PNG" else cv2.IMREAD_ANYCOLOR
     array = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if array is None:
-        raise ValueError(f"damaged {header.format}")
+        raise InputError(f"damaged {header.format}")
     array = array.reshape(*array.shape[:2], -1)
     if header.alpha:  # grey comes back as B = G = R
         return array[..., [0, 3] if header.mode == "LA" else [2, 1, 0, 3]]

@@ -1,10 +1,11 @@
 """Which samples a step sees: a function of seed and step, never of ranks or workers."""
 
 from collections.abc import Hashable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
-from torch.utils.data import BatchSampler, DataLoader, Sampler
+from torch.utils.data import BatchSampler, Sampler
+
+from seg.errors import InputError
 
 Key = tuple[int, int]
 """Epoch and index of a training sample; the epoch seeds its augmentation."""
@@ -26,7 +27,7 @@ class TrainBatchSampler(Sampler[list[Key]]):
         seed: Seed of the order.
 
     Raises:
-        ValueError: If the batch does not divide, or the samples are fewer than one batch.
+        InputError: If the batch does not divide, or the samples are fewer than one batch.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class TrainBatchSampler(Sampler[list[Key]]):
         seed: int = 0,
     ) -> None:
         if length < batch_size:
-            raise ValueError(
+            raise InputError(
                 f"The train split has {length} images, fewer than data.batch_size {batch_size}; "
                 "lower data.batch_size."
             )
@@ -80,21 +81,6 @@ class TrainBatchSampler(Sampler[list[Key]]):
             yield [(epoch, index) for index in share]
 
 
-class TrainLoader(DataLoader[Any]):
-    """A loader that Lightning takes to be resumable, which it is: see `TrainBatchSampler.resume`.
-
-    Its state is empty because the position is read from the trainer's progress, which, unlike a
-    count of the batches handed out, is also right at the end of an epoch.
-    """
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing to save."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to load."""
-
-
 class EvaluationBatchSampler(BatchSampler):
     """Every image exactly once over the ranks, in batches of one size, never padded.
 
@@ -110,7 +96,7 @@ class EvaluationBatchSampler(BatchSampler):
         drop_last: Always false: evaluation leaves nothing out.
 
     Raises:
-        ValueError: If `drop_last` is asked for, or `batch_size` is not positive.
+        InputError: If `drop_last` is asked for, or `batch_size` is not positive.
     """
 
     def __init__(
@@ -123,7 +109,7 @@ class EvaluationBatchSampler(BatchSampler):
         drop_last: bool = False,
     ) -> None:
         if drop_last:
-            raise ValueError("drop_last would leave images out of an evaluation; keep it false.")
+            raise InputError("drop_last would leave images out of an evaluation; keep it false.")
         super().__init__(sampler, batch_size, drop_last=False)
         shard = list(sampler)[rank::world_size]
         self._batches = _equal_batches(shard, groups, batch_size)
@@ -139,13 +125,13 @@ def micro_batch_size(batch_size: int, world_size: int, accumulate: int) -> int:
     """Samples that one rank loads at once.
 
     Raises:
-        ValueError: If the batch of a step does not divide; the nearest that do are named.
+        InputError: If the batch of a step does not divide; the nearest that do are named.
     """
     parts = world_size * accumulate
     if batch_size < 1 or batch_size % parts:
         below = batch_size // parts * parts
         nearest = f"{below} or {below + parts}" if below > 0 else f"{parts}"
-        raise ValueError(
+        raise InputError(
             f"data.batch_size {batch_size} is the batch of one optimiser step and must divide by "
             f"{world_size} (ranks) x {accumulate} (accumulate_grad_batches) = {parts}; "
             f"set it to {nearest}."

@@ -1,8 +1,8 @@
 """A small set of pictures made on the fly, to try everything without a download.
 
-Rare and thin objects lie on a mottled ground. Every region draws its two colours from one
-distribution, anew in every image, so that the colour of a pixel says almost nothing: a class
-shows in texture, shape and size.
+Rare and thin objects lie on a mottled ground. Every region draws its colours from the whole RGB
+cube, anew in every image, so that the colour of a pixel says almost nothing: a class shows in
+texture, shape and size.
 
 `CLASS_NAMES` gives each class's share of the pixels that count, in 512 training images.
 """
@@ -18,10 +18,11 @@ from torch.utils.data import Dataset
 from seg.constants import IGNORE_INDEX
 from seg.data.dataset import Sample, make_sample
 from seg.data.transforms import TrainingTransform
+from seg.errors import InputError
 
 CLASS_NAMES = ("background", "plate", "disc", "bolt", "crack")
-"""Mottled ground (90 %), striped rectangles (6.7 %), chequered discs (2.4 %), small rimmed squares
-(0.7 %) and thin lines (0.16 %)."""
+"""Mottled ground (90 %), striped rectangles (6.5 %), chequered discs (2.4 %), small rimmed squares
+(0.7 %) and thin lines (0.26 %)."""
 
 CLASS_COLORS = ((128, 128, 128), (0, 114, 178), (230, 159, 0), (0, 158, 115), (213, 94, 0))
 """Colours for pictures, from a palette that the colour-blind can tell apart (Okabe and Ito)."""
@@ -31,6 +32,7 @@ Array = NDArray[Any]
 
 _SPLITS = ("train", "val", "test")
 _REFERENCE = 128  # side in pixels of the picture that the sizes below are for
+_TINT = 40  # grey levels by which the two shades of the ground differ at most
 _CONTRAST = 100.0  # least distance of the two colours of a texture
 _GRAIN = 14  # grey levels that the noise of a pixel reaches
 
@@ -47,7 +49,7 @@ class SyntheticDataset(Dataset[Sample]):
         resize: Height and width of whole images; left out, `size`.
 
     Raises:
-        ValueError: If the split is unknown, or the pictures would be too small for the objects.
+        InputError: If the split is unknown, or the pictures would be too small for the objects.
     """
 
     def __init__(
@@ -60,9 +62,9 @@ class SyntheticDataset(Dataset[Sample]):
         resize: Sequence[int] | None = None,
     ) -> None:
         if split not in _SPLITS:
-            raise ValueError(f"Split {split!r} is none of {', '.join(_SPLITS)}.")
+            raise InputError(f"Split {split!r} is none of {', '.join(_SPLITS)}.")
         if len(size) != 2 or min(size) < _REFERENCE // 2:
-            raise ValueError(
+            raise InputError(
                 f"data.synthetic_size {list(size)} must be [height, width] of at least "
                 f"{_REFERENCE // 2} pixels."
             )
@@ -114,7 +116,7 @@ def draw_picture(size: tuple[int, int], generator: np.random.Generator) -> tuple
         canvas.disc()
     for _ in range(generator.integers(0, 4)):
         canvas.bolt()
-    if generator.random() < 0.5:
+    if generator.random() < 0.25:
         canvas.crack()
     return canvas.finish(), canvas.mask
 
@@ -135,7 +137,8 @@ class _Canvas:
         coarse = generator.standard_normal((size[0] // 6, size[1] // 6), np.float32)
         blobs = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
         self.paint = (blobs > 0).astype(np.uint8)  # (h, w), index of each pixel's colour
-        self.colours = self._two_colours()
+        base, tint = generator.uniform(0, 256, 3), generator.uniform(-_TINT, _TINT, 3)
+        self.colours = [base, (base + tint).clip(0, 255)]
 
     def plate(self) -> None:
         """A large rectangle of stripes, at any angle."""
@@ -170,7 +173,7 @@ class _Canvas:
         path += np.asarray(self._place(30)) - path.mean(axis=0)
         line = np.zeros(self.size, np.uint8)
         points = np.rint(path).astype(np.int32)
-        cv2.polylines(line, [points], False, 1, max(1, round(self.scale)))
+        cv2.polylines(line, [points], False, 1, max(2, round(2 * self.scale)))
         self._put(4, line, np.zeros(self.size, bool), apart_from=self.colours[:2])
 
     def finish(self) -> Array:

@@ -10,6 +10,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from seg.errors import InputError
+
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network otherwise
 
 import albumentations as A
@@ -48,7 +50,7 @@ class TrainingTransform:
         channels: Channels of the images.
 
     Raises:
-        ValueError: If a size, a name or an argument is unknown, or a transform would change the
+        InputError: If a size, a name or an argument is unknown, or a transform would change the
             size or the type of a crop, or write labels of its own.
     """
 
@@ -63,7 +65,7 @@ class TrainingTransform:
         self.crop_size = _size("crop_size", crop_size)
         self.resize = None if resize is None else _size("resize", resize)
         if len(scale_jitter) != 2 or not 0 < scale_jitter[0] <= scale_jitter[1]:
-            raise ValueError(
+            raise InputError(
                 f"data.scale_jitter {list(scale_jitter)} must be [low, high] with 0 < low <= high; "
                 "[1, 1] is none."
             )
@@ -104,19 +106,19 @@ class TrainingTransform:
             try:
                 sample = step(image=image, mask=mask)
             except Exception as error:
-                raise ValueError(
+                raise InputError(
                     f"data.transforms: {name} fails on images of {channels} channels: {error}"
                 ) from error
             found = sample["image"]
             if getattr(found, "dtype", None) != np.uint8 or found.shape != image.shape:
-                raise ValueError(
+                raise InputError(
                     f"data.transforms: {name} turns uint8 {image.shape} into "
                     f"{getattr(found, 'dtype', type(found))} {tuple(found.shape)}; leave size to "
                     "data.resize and data.crop_size, and normalisation to the module."
                 )
             labels = set(np.unique(sample["mask"]).tolist()) - {_PROBE, IGNORE_INDEX}
             if labels:
-                raise ValueError(
+                raise InputError(
                     f"data.transforms: {name} writes labels {sorted(labels)} into masks where it "
                     "knows nothing; use a transform that takes fill_mask."
                 )
@@ -125,22 +127,22 @@ class TrainingTransform:
 def _build(entry: Mapping[str, Mapping[str, Any]]) -> Any:
     """One albumentations transform from `{name: arguments}`."""
     if not isinstance(entry, Mapping) or len(entry) != 1:
-        raise ValueError(f"data.transforms: {entry!r} is not one {{name: {{argument: value}}}}.")
+        raise InputError(f"data.transforms: {entry!r} is not one {{name: {{argument: value}}}}.")
     (name, arguments), *_ = entry.items()
     transform: Any = getattr(A, name, None)
     if not (inspect.isclass(transform) and issubclass(transform, A.BasicTransform)):
-        raise ValueError(f"data.transforms: {name!r} is no transform{_close(name, _names())}.")
+        raise InputError(f"data.transforms: {name!r} is no transform{_close(name, _names())}.")
     parameters = inspect.signature(transform).parameters
     for argument in arguments or {}:
         if argument not in parameters:
-            raise ValueError(
+            raise InputError(
                 f"data.transforms: {name} takes no {argument!r}{_close(argument, [*parameters])}."
             )
     settings: dict[str, Any] = _safe_for_masks(name, dict(arguments or {}), parameters)
     try:
         return transform(**{**settings, "strict": True})
     except (ValueError, TypeError) as error:
-        raise ValueError(f"data.transforms: {name}: {error}") from error
+        raise InputError(f"data.transforms: {name}: {error}") from error
 
 
 def _safe_for_masks(
@@ -148,7 +150,7 @@ def _safe_for_masks(
 ) -> dict[str, Any]:
     """The arguments with masks filled by the ignore index; refuse those that would blend labels."""
     if arguments.get("mask_interpolation", 0) not in _NEAREST:
-        raise ValueError(
+        raise InputError(
             f"data.transforms: {name} with mask_interpolation {arguments['mask_interpolation']} "
             "would blend class ids; leave it out."
         )
@@ -156,7 +158,7 @@ def _safe_for_masks(
         default = parameters["fill_mask"].default  # None leaves the labels as they are
         arguments.setdefault("fill_mask", None if default is None else IGNORE_INDEX)
         if arguments["fill_mask"] not in (IGNORE_INDEX, None):
-            raise ValueError(
+            raise InputError(
                 f"data.transforms: {name} with fill_mask {arguments['fill_mask']} would label "
                 f"unknown pixels; leave it out ({IGNORE_INDEX} is meant)."
             )
@@ -174,5 +176,5 @@ def _close(name: str, known: Sequence[str]) -> str:
 
 def _size(name: str, size: Sequence[int]) -> tuple[int, int]:
     if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"data.{name} {list(size)} must be [height, width] in pixels.")
+        raise InputError(f"data.{name} {list(size)} must be [height, width] in pixels.")
     return size[0], size[1]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch.nn.functional as F
 from lightning.pytorch.callbacks import BasePredictionWriter
 from rich.console import Console
 from torch import Tensor
@@ -75,8 +76,12 @@ class RunReport(L.Callback):
     def _keep(self, trainer: L.Trainer, outputs: Any, batch: Any, index: int, total: int) -> None:
         stride = max(1, total // self.previews)
         if trainer.is_global_zero and index % stride == 0 and len(self._pictured) < self.previews:
-            one = (batch["image"][0], batch["mask"][0], outputs[0])
-            self._pictured.append((batch["name"][0], *(tensor.cpu() for tensor in one)))
+            image, truth, prediction = (
+                x[0].cpu() for x in (batch["image"], batch["mask"], outputs)
+            )
+            # the network may have seen the image at another size than its mask's
+            image = F.interpolate(image[None], size=truth.shape, mode="bilinear")[0]
+            self._pictured.append((batch["name"][0], image, truth, prediction))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the files when this validation is the best so far; print outside a fit."""

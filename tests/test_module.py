@@ -1,0 +1,203 @@
+import copy
+from types import SimpleNamespace
+
+import lightning as L
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from sklearn.metrics import jaccard_score
+from torch import nn
+from torch.utils.data import DataLoader
+
+from seg.errors import InputError
+from seg.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss
+from seg.module import SegmentationModule
+
+NAMES = ["background", "plate", "crack"]
+
+
+def unet(classes=3, **settings):
+    torch.manual_seed(0)
+    return smp.Unet("resnet18", encoder_weights=None, classes=classes, **settings)
+
+
+def samples(count=4, size=32, classes=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for i in range(count):
+        image = torch.randint(0, 256, (3, size, size), generator=generator, dtype=torch.uint8)
+        mask = torch.randint(0, classes, (size, size), generator=generator, dtype=torch.uint8)
+        mask[: i + 1] = 255
+        yield {"image": image, "mask": mask, "name": str(i)}
+
+
+class Data(L.LightningDataModule):
+    def __init__(self, **settings):
+        super().__init__()
+        self.samples = list(samples(**settings))
+
+    def train_dataloader(self):
+        return DataLoader(self.samples, batch_size=2)
+
+    val_dataloader = test_dataloader = train_dataloader
+
+    def class_counts(self):
+        masks = torch.stack([s["mask"] for s in self.samples])
+        pixels = torch.bincount(masks[masks != 255].long(), minlength=3)
+        return SimpleNamespace(pixels=pixels, image_pixels=pixels.sum().expand(3))
+
+
+def trainer(tmp_path, **settings):
+    return L.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        **settings,
+    )
+
+
+def test_images_are_normalised_on_the_way_in_and_kept_channels_last():
+    module = SegmentationModule(unet(), CrossEntropyLoss(), NAMES)
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    std = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    found = module.normalise(images)
+    torch.testing.assert_close(found, (images / 255 - mean) / std)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_training_step_is_the_loss_of_the_networks_logits():
+    module = SegmentationModule(unet(), CrossEntropyLoss(), NAMES).train()
+    module.log = lambda *args, **settings: None
+    batch = next(iter(DataLoader(list(samples()), batch_size=4)))
+    torch.manual_seed(1)
+    found = module.training_step(batch, 0)
+    images = module.normalise(batch["image"])
+    expected = nn.functional.cross_entropy(
+        module.network(images), batch["mask"].long(), ignore_index=255
+    )
+    torch.testing.assert_close(found, expected)
+
+
+def test_validation_scores_are_scikit_learns_over_all_valid_pixels(tmp_path):
+    data = Data(count=5)
+    module = SegmentationModule(unet(), CrossEntropyLoss(), NAMES)
+    (found,) = trainer(tmp_path).validate(module, data, verbose=False)
+    module.eval()
+    truth, guess, losses, valid = [], [], 0.0, 0
+    with torch.no_grad():
+        for sample in data.samples:
+            logits = module(sample["image"][None])
+            keep = sample["mask"] != 255
+            truth.append(sample["mask"][keep])
+            guess.append(logits.argmax(1)[0][keep])
+            target = sample["mask"][None].long()
+            losses += nn.functional.cross_entropy(
+                logits.double(), target, ignore_index=255, reduction="sum"
+            )
+            valid += keep.sum()
+    expected = jaccard_score(torch.cat(truth), torch.cat(guess), average=None)
+    assert [found[f"val/iou/{name}"] for name in NAMES] == pytest.approx(expected, rel=1e-6)
+    assert found["val/miou"] == pytest.approx(expected.mean(), rel=1e-6)
+    assert found["val/loss"] == pytest.approx(float(losses / valid), rel=1e-5)
+    assert module.scores.images == 5
+
+
+def test_predictions_are_brought_to_each_images_own_size():
+    module = SegmentationModule(unet(), CrossEntropyLoss(), NAMES).eval()
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    sizes = torch.tensor([[48, 64], [32, 32]])
+    with torch.no_grad():
+        first, second = module.predict_step({"image": images, "size": sizes}, 0)
+        logits = module(images)
+    large = nn.functional.interpolate(logits[:1], size=(48, 64), mode="bilinear")
+    assert torch.equal(first, large.argmax(1)[0].byte())
+    assert torch.equal(second, logits[1].argmax(0).byte())
+
+
+def test_weights_by_policy_come_from_the_data_and_travel_in_the_state_dict(tmp_path):
+    module = SegmentationModule(unet(), FocalLoss(alpha="inverse_frequency"), NAMES)
+    data = Data()
+    trainer(tmp_path, max_steps=1, limit_val_batches=0).fit(module, data)
+    pixels = data.class_counts().pixels.double()
+    expected = (1 / pixels) / (1 / pixels).mean()
+    alpha = module.state_dict()["loss.alpha"].double()
+    torch.testing.assert_close(alpha, expected, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("network", "found"),
+    [(nn.Conv2d(3, 2, 1), r"\(1, 2, 64, 64\)"), (nn.Conv2d(3, 3, 3), r"\(1, 3, 62, 62\)")],
+    ids=["classes", "size"],
+)
+def test_a_network_whose_output_does_not_fit_is_refused_before_training(tmp_path, network, found):
+    module = SegmentationModule(network, CrossEntropyLoss(), NAMES)
+    with pytest.raises(InputError, match=rf"Conv2d .*{found}; expected logits \(1, 3, 64, 64\)"):
+        trainer(tmp_path, max_steps=1).fit(module, Data())
+
+
+def test_a_plain_convolution_trains(tmp_path):
+    module = SegmentationModule(nn.Conv2d(3, 3, 1), CrossEntropyLoss(), NAMES)
+    before = module.network.weight.clone()
+    trainer(tmp_path, max_steps=2).fit(module, Data())
+    assert not torch.equal(module.network.weight, before)
+
+
+def test_a_network_of_one_logit_trains_with_a_binary_loss(tmp_path):
+    names = ["background", "crack"]
+    module = SegmentationModule(unet(classes=1), BinaryCrossEntropyLoss(), names)
+    data = Data(classes=2)
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(module, data)
+    assert set(module.scores.pixels.tolist()) <= set(data.class_counts().pixels.tolist())
+    assert 0 <= run.callback_metrics["val/iou/crack"] <= 1
+
+
+def test_a_frozen_encoder_keeps_weights_and_statistics_until_it_thaws(tmp_path):
+    module = SegmentationModule(unet(), CrossEntropyLoss(), NAMES, freeze_encoder_epochs=1)
+    start = copy.deepcopy(module.encoder.state_dict())
+    head = module.network.segmentation_head[0].weight.clone()
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(module, Data())
+    for name, tensor in module.encoder.state_dict().items():
+        assert torch.equal(tensor, start[name]), name
+    assert not torch.equal(module.network.segmentation_head[0].weight, head)
+    trainer(tmp_path, max_epochs=2).fit(
+        second := SegmentationModule(unet(), CrossEntropyLoss(), NAMES, freeze_encoder_epochs=1),
+        Data(),
+    )
+    assert not torch.equal(second.encoder.conv1.weight, start["conv1.weight"])
+    assert not torch.equal(second.encoder.bn1.running_mean, start["bn1.running_mean"])
+
+
+def test_the_encoder_learns_at_its_own_rate(tmp_path):
+    module = SegmentationModule(unet(), CrossEntropyLoss(), NAMES, encoder_lr_factor=0.1)
+    run = trainer(tmp_path, max_steps=1)
+    run.fit(module, Data())
+    rest, encoder = run.optimizers[0].param_groups
+    assert encoder["lr"] == pytest.approx(0.1 * rest["lr"])
+    assert len(encoder["params"]) == len(list(module.encoder.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mean": [0.5]}, "model.mean: 1 values for 3 channels"),
+        ({"loss": CrossEntropyLoss(reduction="none")}, "reduction is none"),
+        ({"network": nn.Conv2d(3, 3, 1), "encoder_lr_factor": 0.1}, "Conv2d has no encoder"),
+        ({"network": nn.Conv2d(3, 3, 1), "freeze_encoder_epochs": 2}, "Conv2d has no encoder"),
+    ],
+)
+def test_settings_that_do_not_apply_are_refused(settings, message):
+    given = {"network": unet(), "loss": CrossEntropyLoss(), "class_names": NAMES} | settings
+    with pytest.raises(InputError, match=message):
+        SegmentationModule(**given)
+
+
+def test_class_weights_of_another_length_are_refused():
+    with pytest.raises(ValueError, match="weight"):
+        SegmentationModule(unet(), CrossEntropyLoss(weight=[1.0, 2.0]), NAMES)
