@@ -18,12 +18,13 @@ LAYERS = [
     {"data", "networks", "optim", "inference"},
     {"module"},
     {"checkpoint"},
+    {"linking"},
     {"report"},
     {"cli"},
     {"__main__"},
 ]
 LEVEL = {group: level for level, groups in enumerate(LAYERS) for group in groups}
-APART_FROM_DATA = {"module", "networks", "optim", "checkpoint"}
+APART_FROM_DATA = {"module", "networks", "optim", "checkpoint", "linking"}
 
 
 def module_name(path, package=PACKAGE):

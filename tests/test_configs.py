@@ -1,0 +1,164 @@
+"""Every shipped configuration and every command of the README, run on small data."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+import yaml
+from jsonargparse import Namespace
+
+from seg import cli
+from seg.linking import link_network
+from tests.conftest import SMALL, write_pairs
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted(ROOT.glob("configs/*/*.yaml"))
+OWNED = {
+    "data": [("data",)],
+    "loss": [("model", "loss")],
+    "network": [("model", "network"), ("model", "encoder_lr_factor")],
+    "optimizer": [("model", "optimizer"), ("model", "lr_scheduler")],
+    "trainer": [("trainer",)],
+}
+# on a machine of any kind, one process, a few steps
+HERE = ["--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto"]
+HERE += ["--trainer.sync_batchnorm=false", "--trainer.precision=32-true"]
+HERE += ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+
+
+def name(path):
+    return str(path.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module")
+def folder_data(tmp_path_factory):
+    """Data of two classes in the layouts of folder.yaml and binary.yaml."""
+    root = tmp_path_factory.mktemp("data")
+    write_pairs(root / "folder" / "images", root / "folder" / "masks", 10, (72, 80), [0, 1])
+    for split in ("train", "val"):
+        images, masks = (root / "binary" / kind / split for kind in ("images", "masks"))
+        write_pairs(images, masks, 8, (72, 80), [0, 255])
+    return root
+
+
+@pytest.fixture(scope="module")
+def encoder_file(tmp_path_factory):
+    """Weights of the EfficientNet-Lite0 encoder as a local file, random ones."""
+    network = smp.Unet("tu-tf_efficientnet_lite0", encoder_weights=None)
+    path = tmp_path_factory.mktemp("weights") / "encoder.pth"
+    torch.save(network.encoder.model.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def camvid_checkpoint(camvid_like, tmp_path_factory):
+    """The checkpoints of a finished run."""
+    runs = tmp_path_factory.mktemp("finished")
+    given = ["--data.root", str(camvid_like), "--trainer.default_root_dir", str(runs)]
+    data = ["-c", str(ROOT / "configs/data/camvid.yaml"), *SMALL]
+    assert cli.main(["fit", *data, *given, *HERE]) == 0
+    return next(runs.glob("*/*/checkpoints"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_a_config_states_its_own_part_only_and_begins_with_its_command(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 30
+    assert re.match(r"# (seg fit|torchrun .* -m seg fit) ", lines[0])
+    assert name(path) in lines[0]
+    content = yaml.safe_load(path.read_text())
+    owned = OWNED[path.parent.name]
+    for key, value in content.items():
+        parts = [(key, inner) for inner in value] if (key,) not in owned else [(key,)]
+        assert set(parts) <= set(owned)
+
+
+def shortened(command, tmp_path, camvid_like, folder_data, encoder_file):
+    """The arguments of a command, its placeholders filled in, made short."""
+    args = shlex.split(command, comments=True)
+    args = args[args.index("seg") + 1 :]
+    is_own = any("folder.yaml" in arg or "mine.yaml" in arg for arg in args)
+    binary = any("binary.yaml" in arg for arg in args)
+    data = folder_data / ("binary" if binary else "folder") if is_own or binary else camvid_like
+    places = {"PATH": data, "FILE": encoder_file, "FOLDER": camvid_like / "test"}
+    args = [str(places.get(arg, arg)) for arg in args]
+    args += ["--trainer.default_root_dir", str(tmp_path)] if args[0] == "fit" else []
+    quick = [arg for arg in SMALL if args[0] == "fit" or "max_epochs" not in arg]
+    # an ImageNet download is the hub's to test; a checkpoint has no weights to ask for
+    hub = ["--model.network.encoder_weights=null"] if "imagenet" in command else []
+    return [*args, *quick, *hub, *(HERE if args[0] == "fit" else [])]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_a_shipped_config_trains_by_the_command_it_begins_with(
+    path, tmp_path, monkeypatch, camvid_like, folder_data, encoder_file
+):
+    monkeypatch.chdir(ROOT)
+    command = path.read_text().splitlines()[0].removeprefix("# ")
+    args = shortened(command, tmp_path, camvid_like, folder_data, encoder_file)
+    if "binary" in path.name and path.parent.name == "loss":
+        assert "configs/data/binary.yaml" in args
+    assert cli.main(args) == 0
+    assert list(tmp_path.glob("*/version_0/checkpoints/best.ckpt"))
+
+
+def readme_commands():
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line for line in lines if re.match(r"(seg|torchrun .* -m seg) ", line)]
+
+
+@pytest.mark.parametrize("command", readme_commands())
+def test_a_command_of_the_readme_runs(
+    command, tmp_path, monkeypatch, camvid_like, folder_data, encoder_file, camvid_checkpoint
+):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    mine = tmp_path / "configs/data/mine.yaml"
+    shutil.copy(tmp_path / "configs/data/folder.yaml", mine)
+    monkeypatch.chdir(tmp_path)
+    for run in ("mine", "camvid", "ce", "wce", "focal", "finetuned"):
+        # a copy of its own: resuming and judging write beside the checkpoint
+        shutil.copytree(camvid_checkpoint, tmp_path / "runs" / run / "version_0" / "checkpoints")
+    args = shortened(command, tmp_path / "out", camvid_like, folder_data, encoder_file)
+    if "--ckpt_path" in args and args[0] == "fit" and "--trainer.max_epochs" not in args:
+        args.append("--trainer.max_epochs=2")
+    assert cli.main(args) == 0
+
+
+def test_the_readme_names_only_files_that_exist():
+    text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"(?:configs|scripts|seg|tests)/[\w/.-]*\.(?:yaml|sh|py)", text))
+    made = {"configs/data/mine.yaml"}
+    assert {path for path in named - made if not (ROOT / path).exists()} == set()
+    assert "seg/module.py" in named
+
+
+def test_weights_by_hub_name_are_left_to_the_networks_own_loading(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "seg.linking.hub_normalisation", lambda *a: asked.append(a) or ([0.5] * 3, [0.25] * 3)
+    )
+    init_args = Namespace(encoder_name="resnet34", encoder_weights=None)
+    network = Namespace(class_path="segmentation_models_pytorch.Unet", init_args=init_args)
+    loss = Namespace(class_path="seg.losses.CrossEntropyLoss")
+    model = Namespace(
+        network=network,
+        loss=loss,
+        class_names=["a", "b"],
+        in_channels=3,
+        encoder_weights="imagenet",
+        init_from=None,
+        mean=None,
+        std=None,
+    )
+    link_network(model, weights_given=False)
+    assert init_args.encoder_weights == "imagenet"
+    assert model.encoder_weights is None
+    assert model.mean == [0.5] * 3
+    assert asked == [("resnet34", "imagenet", 3)]
+    link_network(model, weights_given=True)
+    assert init_args.encoder_weights is None
