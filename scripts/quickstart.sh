@@ -8,7 +8,8 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 "$root/scripts/install.sh"
 cd "$root"
 
-.venv/bin/seg fit -c configs/data/quickstart.yaml "$@" --name quickstart
+.venv/bin/seg fit -c configs/data/quickstart.yaml -c configs/loss/weighted_cross_entropy.yaml \
+  "$@" --name quickstart
 
 run=""
 for folder in runs/quickstart/version_*; do

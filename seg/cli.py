@@ -1,6 +1,7 @@
 """The command line: `seg fit | validate | test | predict`, a LightningCLI over one YAML."""
 
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -150,13 +151,13 @@ class SegCLI(LightningCLI):
         report = next(c for c in self.trainer.callbacks if isinstance(c, RunReport))  # type: ignore[attr-defined]
         if self.trainer.is_global_zero and report.record is not None:
             print_per_class(report.record, title="validation split, best epoch")
-            _print_next_steps(self.trainer)
+            _print_next_steps(self.trainer, report.folder)
 
 
-def _print_next_steps(trainer: Trainer) -> None:
+def _print_next_steps(trainer: Trainer, folder: Path | None) -> None:
     best = getattr(trainer.checkpoint_callback, "best_model_path", "")
     console = Console()
-    lines = [f"The run's files: {trainer.log_dir}"]
+    lines = [f"The run's files: {folder}"]
     if best:
         lines.append(f"Judge it on the test split: seg test --ckpt_path {best}")
         lines.append(f"Label images: seg predict --ckpt_path {best} --data.predict FOLDER")
@@ -185,8 +186,8 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         SegCLI(args)
     except InputError as error:
-        # a loader's worker wraps the message in its traceback
-        message = str(error).rpartition("Error: ")[2]
+        # a loader's worker wraps the message in its traceback, whose last line it begins
+        message = re.split(r"^[\w.]+Error: ", str(error), flags=re.MULTILINE)[-1]
         print(f"seg: error: {message}", file=sys.stderr)
         return 2
     return 0

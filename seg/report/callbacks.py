@@ -41,6 +41,12 @@ class RunReport(L.Callback):
         self._best = float("-inf")
         self._pictured: list[tuple[str, Tensor, Tensor, Tensor]] = []
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Learn the run's folder, which the ranks agree on together."""
+        folder = self.folder or trainer.log_dir
+        if folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.folder = Path(folder)
+
     def state_dict(self) -> dict[str, Any]:
         """The best mean IoU so far."""
         return {"best": self._best}
@@ -94,7 +100,6 @@ class RunReport(L.Callback):
     def _finish(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         pictured, self._pictured = self._pictured, []
         assert isinstance(module, SegmentationModule)
-        folder = self.folder or trainer.log_dir
         if trainer.sanity_checking or not trainer.is_global_zero or module.scores is None:
             return
         fitting = trainer.state.fn == "fit"
@@ -102,13 +107,13 @@ class RunReport(L.Callback):
             return
         self._best = module.scores.miou
         record = self.record = per_class_records(module.scores, module.class_names)
-        if folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            write_per_class(folder, record)
-            self._write_previews(Path(folder) / "previews", pictured, module)
+        if self.folder is not None:
+            write_per_class(self.folder, record)
+            self._write_previews(self.folder / "previews", pictured, module)
         if not fitting:
             split = "test" if trainer.state.fn == "test" else "validation"
             print_per_class(record, title=f"{split} split, {record['images']} images")
-            Console().print(f"Written to {folder}", markup=False, soft_wrap=True)
+            Console().print(f"Written to {self.folder}", markup=False, soft_wrap=True)
 
     def _write_previews(
         self,
@@ -129,10 +134,10 @@ class RunReport(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the curves once the run is over."""
-        if trainer.is_global_zero and trainer.log_dir and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            metrics = Path(trainer.log_dir) / "metrics.csv"
+        if trainer.is_global_zero and self.folder is not None:
+            metrics = self.folder / "metrics.csv"
             if metrics.exists():
-                plot_curves(metrics, metrics.with_name("curves.png"))
+                plot_curves(metrics, self.folder / "curves.png")
 
 
 class PredictionWriter(BasePredictionWriter):

@@ -1,0 +1,114 @@
+"""Real processes: two ranks over gloo, a run that is killed, the quickstart script."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import SMALL, SYNTHETIC
+
+ROOT = Path(__file__).resolve().parents[1]
+CAMVID = ["-c", str(ROOT / "configs/data/camvid.yaml"), "--data.resize=[32,48]", *SMALL]
+TWO_RANKS = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
+
+
+def seg(*args, cwd):
+    """The command in a process of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "seg", *map(str, args)]
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def per_class(folder):
+    return json.loads((folder / "per_class.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def two_rank_run(camvid_like, tmp_path_factory):
+    """A run of two ranks, its working folder and its result."""
+    folder = tmp_path_factory.mktemp("two")
+    given = ["--data.root", camvid_like, "--trainer.max_epochs=2", "--name", "two"]
+    loss = ["-c", ROOT / "configs/loss/weighted_cross_entropy.yaml"]
+    result = seg("fit", *CAMVID, *loss, *given, *TWO_RANKS, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder, result
+
+
+def test_two_ranks_train_one_run_and_count_every_image_once(two_rank_run):
+    folder, result = two_rank_run
+    assert [path.name for path in (folder / "runs" / "two").iterdir()] == ["version_0"]
+    run = folder / "runs" / "two" / "version_0"
+    assert per_class(run)["images"] == 5
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    # 8 images in steps of 4 over both ranks, for two epochs
+    assert checkpoint["global_step"] == 4
+    assert result.stdout.count("validation split, best epoch") == 1
+
+
+def test_an_evaluation_has_the_same_figures_on_one_rank_and_on_two(two_rank_run):
+    folder, _ = two_rank_run
+    checkpoint = folder / "runs" / "two" / "version_0" / "checkpoints" / "last.ckpt"
+    for name, ranks in (("one", []), ("both", TWO_RANKS)):
+        given = ["--ckpt_path", checkpoint, "--output", name]
+        result = seg("test", *given, *ranks, cwd=folder)
+        assert result.returncode == 0, result.stderr
+    assert per_class(folder / "one")["images"] == 3
+    assert per_class(folder / "one") == per_class(folder / "both")
+
+
+def test_a_truncated_image_ends_the_run_with_its_name_and_keeps_what_was_written(
+    camvid_like, tmp_path
+):
+    root = tmp_path / "data"
+    for split in ("train", "val"):
+        for folder in (split, f"{split}annot"):
+            (root / folder).mkdir(parents=True)
+            for path in (camvid_like / folder).iterdir():
+                (root / folder / path.name).write_bytes(path.read_bytes())
+    given = ["--data.root", root, "--name", "cut"]
+    assert seg("fit", *CAMVID, *given, cwd=tmp_path).returncode == 0
+    run = tmp_path / "runs" / "cut" / "version_0"
+    before = per_class(run)
+    cut = root / "train" / "03.jpg"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    last = run / "checkpoints" / "last.ckpt"
+    # in a loader's worker, as it is in use
+    more = ["--trainer.max_epochs=2", "--data.num_workers=1"]
+    result = seg("fit", "--ckpt_path", last, *more, cwd=tmp_path)
+    assert result.returncode == 2
+    error = result.stderr.strip().splitlines()[-1]
+    assert error.startswith("seg: error: ")
+    assert "03.jpg" in error
+    assert "Traceback" not in error
+    assert per_class(run) == before
+    assert torch.load(last, weights_only=True)["epoch"] == 0
+
+
+@pytest.mark.skipif(
+    not (ROOT / ".venv" / "seg-install").exists(),
+    reason="scripts/install.sh has not installed .venv; the quickstart would do that first",
+)
+def test_the_quickstart_trains_judges_and_says_where_everything_lies():
+    runs = ROOT / "runs" / "quickstart"
+    before = set(runs.glob("version_*"))
+    small = [arg for arg in SYNTHETIC if "accelerator" not in arg]
+    command = [ROOT / "scripts" / "quickstart.sh", *small]
+    result = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=300)
+    made = set(runs.glob("version_*")) - before
+    try:
+        assert result.returncode == 0, result.stderr
+        (run,) = made
+        assert f"The run is in runs/quickstart/{run.name}" in result.stdout
+        assert "test split, 2 images" in result.stdout
+        assert "Installing" not in result.stdout
+        assert per_class(run / "test")["images"] == 2
+    finally:
+        for folder in made:
+            shutil.rmtree(folder)
