@@ -29,6 +29,13 @@ DEFAULT_NETWORK = {
     "class_path": "segmentation_models_pytorch.Unet",
     "init_args": {"encoder_name": "resnet18", "encoder_weights": None},
 }
+SUMMARIES = {
+    "fit": "Train or fine-tune a network; --ckpt_path resumes a run.",
+    "validate": "Score a checkpoint on the validation split.",
+    "test": "Score a checkpoint on the test split.",
+    "predict": "Write the labels that a checkpoint gives to images.",
+}
+
 CHECKPOINTS = {
     "monitor": "val/miou",
     "mode": "max",
@@ -64,8 +71,15 @@ class SegCLI(LightningCLI):
             parser_kwargs={
                 "prog": "seg",
                 "description": "Train, fine-tune and judge segmentation networks on rare classes.",
+                **{name: {"description": text} for name, text in SUMMARIES.items()},
             },
         )
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Make the parsers, with the summaries of this program's subcommands."""
+        super().setup_parser(*args, **kwargs)
+        for choice in self.parser._subcommands_action._choices_actions:  # type: ignore[union-attr]
+            choice.help = SUMMARIES[choice.dest]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what is not the Trainer's, the module's or the data's, and the links."""
@@ -77,6 +91,10 @@ class SegCLI(LightningCLI):
         )
         loss = {"class_path": "seg.losses.CrossEntropyLoss"}
         parser.set_defaults({"model.network": DEFAULT_NETWORK, "model.loss": loss})
+        for action in parser._actions:
+            if action.dest == "model.network":
+                # of thousands of known modules, the help would list all
+                action.extra_help = lambda: ", any torch.nn.Module"  # type: ignore[attr-defined]
         names = ("data.root", "data.class_names")
         parser.link_arguments(names, "model.class_names", compute_fn=resolve_class_names)
         colors = ("data.root", "data.class_colors")
