@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch as smp
+import tifffile
 import torch
 import yaml
 from PIL import Image
@@ -222,6 +224,61 @@ def test_a_batch_that_does_not_divide_is_refused(capsys, tmp_path):
     given = ["--trainer.accumulate_grad_batches=3", "--trainer.default_root_dir", tmp_path]
     assert seg("fit", *SYNTHETIC, *given) == 2
     assert "data.batch_size 4" in capsys.readouterr().err
+
+
+CONVOLUTION = ["--model.network=torch.nn.Conv2d", "--model.network.kernel_size=1"]
+
+
+def test_a_network_without_classes_is_built_as_configured(tmp_path):
+    sizes = ["--model.network.in_channels=3", "--model.network.out_channels=5"]
+    folder = ["--trainer.default_root_dir", tmp_path]
+    assert seg("fit", *SYNTHETIC, *CONVOLUTION, *sizes, *folder) == 0
+    checkpoint = torch.load(checkpoint_of(run_of(tmp_path)), weights_only=True)
+    assert checkpoint["state_dict"]["network.weight"].shape == (5, 3, 1, 1)
+    assert seg("test", "--ckpt_path", checkpoint_of(run_of(tmp_path))) == 0
+
+
+def test_a_network_of_another_number_of_classes_is_refused_before_training(tmp_path, capsys):
+    sizes = ["--model.network.in_channels=3", "--model.network.out_channels=4"]
+    folder = ["--trainer.default_root_dir", tmp_path]
+    assert seg("fit", *SYNTHETIC, *CONVOLUTION, *sizes, *folder) == 2
+    assert "expected logits (1, 5, 64, 64)" in capsys.readouterr().err
+    assert not (run_of(tmp_path) / "checkpoints").exists()
+
+
+def test_images_of_five_16_bit_channels_train_a_network_of_five(tmp_path):
+    root, rng = tmp_path / "data", np.random.default_rng(0)
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (root / kind / split).mkdir(parents=True)
+        for i in range(4):
+            image = rng.integers(0, 4096, (40, 48, 5), dtype=np.uint16)
+            path = root / "images" / split / f"{i}.tif"
+            tifffile.imwrite(path, image, photometric="minisblack", planarconfig="contig")
+            mask = rng.integers(0, 2, (40, 48), dtype=np.uint8)
+            Image.fromarray(mask).save(root / "masks" / split / f"{i}.png")
+    encoder = smp.encoders.get_encoder("resnet18", weights=None)
+    save_file(encoder.state_dict(), tmp_path / "encoder.safetensors")
+    data = ["--data.root", root, "--data.class_names=[soil,weed]", "--data.in_channels=5"]
+    data += [
+        "--data.image_range=[0,4095]",
+        "--model.encoder_weights",
+        tmp_path / "encoder.safetensors",
+    ]
+    sgd = ["--model.optimizer=SGD", "--model.optimizer.lr=1e-12"]
+    folder = ["--trainer.default_root_dir", tmp_path / "runs"]
+    assert seg("fit", *SMALL, *data, *sgd, *folder) == 0
+    checkpoint = torch.load(checkpoint_of(run_of(tmp_path / "runs")), weights_only=True)
+    stem = checkpoint["state_dict"]["network.encoder.conv1.weight"]
+    expected = encoder.conv1.weight[:, [0, 1, 2, 0, 1]] * 3 / 5
+    torch.testing.assert_close(stem, expected.detach())
+
+
+def test_a_trial_of_one_batch_makes_no_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert seg("fit", *SYNTHETIC, "--trainer.fast_dev_run=true") == 0
+    assert not (tmp_path / "runs").exists()
+    assert [*tmp_path.rglob("*.json"), *tmp_path.rglob("*.png")] == []
 
 
 def test_weights_that_fit_nothing_are_refused(tmp_path, capsys):

@@ -80,8 +80,8 @@ class RunReport(L.Callback):
         self._keep(trainer, outputs, batch, batch_idx, int(trainer.num_test_batches[0]))
 
     def _keep(self, trainer: L.Trainer, outputs: Any, batch: Any, index: int, total: int) -> None:
-        stride = max(1, total // self.previews)
-        if trainer.is_global_zero and index % stride == 0 and len(self._pictured) < self.previews:
+        spread = {i * total // self.previews for i in range(self.previews)}
+        if trainer.is_global_zero and index in spread:
             image, truth, prediction = (
                 x[0].cpu() for x in (batch["image"], batch["mask"], outputs)
             )
