@@ -9,7 +9,7 @@ root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 cd "$root"
 
 .venv/bin/seg fit -c configs/data/quickstart.yaml -c configs/loss/weighted_cross_entropy.yaml \
-  "$@" --name quickstart
+  -c configs/network/unet_small.yaml -c configs/optimizer/onecycle.yaml "$@" --name quickstart
 
 run=""
 for folder in runs/quickstart/version_*; do

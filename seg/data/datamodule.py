@@ -131,12 +131,12 @@ class SegmentationDataModule(L.LightningDataModule):
         crop_size: list[int] = [128, 128],  # noqa: B006  (never changed; shown by --help)
         scale_jitter: list[float] = [0.75, 1.5],  # noqa: B006
         transforms: list[dict[str, dict[str, Any]]] | None = None,
-        batch_size: int = 16,
+        batch_size: int = 8,
         eval_batch_size: int = 8,
         num_workers: int | None = None,
         predict: str | list[str] | None = None,
         seed: int = 0,
-        synthetic_length: int = 256,
+        synthetic_length: int = 128,
         synthetic_size: list[int] = [128, 128],  # noqa: B006
     ) -> None:
         given = {k: v for k, v in locals().items() if k in _FILE_OPTIONS + _SYNTHETIC_OPTIONS}
