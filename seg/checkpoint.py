@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import ArgumentParser
 
 from seg.errors import InputError
+from seg.module import SegmentationModule
 
 TRUSTED = ("seg", "torch", "lightning", "segmentation_models_pytorch")
 """Packages whose classes a checkpoint may name."""
@@ -51,6 +53,25 @@ def read_config(path: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     if "encoder_weights" in init_args:
         init_args["encoder_weights"] = None
     return {key: value for key, value in config.items() if key not in _OF_THE_RUN}
+
+
+def load_module(path: str, trust: Sequence[str] = ()) -> SegmentationModule:
+    """The trained module of a checkpoint, in eval mode on the CPU.
+
+    Args:
+        path: A local checkpoint file.
+        trust: Further packages whose classes the checkpoint may name.
+
+    Raises:
+        InputError: As `read_config`.
+    """
+    model = read_config(path, trust)["model"]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(SegmentationModule, "model")
+    module = parser.instantiate(parser.parse_object({"model": model})).model
+    assert isinstance(module, SegmentationModule)
+    module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    return module.eval()
 
 
 def steps_done(path: str) -> int:

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from sklearn.metrics import jaccard_score
 
 from seg import cli
+from seg.checkpoint import load_module
 from tests.conftest import SMALL, SYNTHETIC, write_pairs
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -105,6 +106,17 @@ def test_test_scores_equal_scikit_learns_on_the_predictions_of_predict(
     assert [c["iou"] for c in record["classes"]] == pytest.approx(expected)
     assert record["images"] == 3
     assert sum(c["pixels"] for c in record["classes"]) == sum(map(len, truth))
+
+
+def test_a_checkpoint_is_loaded_in_python_as_the_network_that_was_judged(camvid_run, camvid_like):
+    module = load_module(str(checkpoint_of(camvid_run)))
+    assert not module.training
+    assert module.class_names[-1] == "bicyclist"
+    saved = torch.load(checkpoint_of(camvid_run), weights_only=True)["state_dict"]
+    assert module.state_dict().keys() == saved.keys()
+    assert all(torch.equal(module.state_dict()[name], saved[name]) for name in saved)
+    image = torch.zeros(1, 3, 32, 48, dtype=torch.uint8)
+    assert module(image).shape == (1, 11, 32, 48)
 
 
 def test_flags_and_files_win_over_the_checkpoints_configuration(camvid_run, camvid_like, tmp_path):

@@ -131,6 +131,15 @@ def test_a_command_of_the_readme_runs(
     assert cli.main(args) == 0
 
 
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, finished_runs):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    monkeypatch.chdir(finished_runs.parent)
+    found = {}
+    exec(code, found)  # trusted: it is our own documentation
+    assert found["class_ids"].shape == (1, 240, 320)
+    assert found["class_ids"].dtype == torch.uint8
+
+
 def test_the_readme_names_only_files_that_exist():
     text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
     named = set(re.findall(r"(?:configs|scripts|seg|tests)/[\w/.-]*\.(?:yaml|sh|py)", text))

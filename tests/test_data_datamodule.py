@@ -69,8 +69,8 @@ def test_the_defaults_train_without_any_file() -> None:
     data = SegmentationDataModule(num_workers=0)
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
-    assert batch["image"].shape == (16, 3, 128, 128)
-    assert batch["mask"].shape == (16, 128, 128)
+    assert batch["image"].shape == (8, 3, 128, 128)
+    assert batch["mask"].shape == (8, 128, 128)
     assert batch["image"].dtype == batch["mask"].dtype == torch.uint8
     assert (data.num_classes, data.class_names) == (5, list(CLASS_NAMES))
     assert len(data.class_colors or []) == 5
