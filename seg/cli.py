@@ -1,5 +1,6 @@
 """The command line: `seg fit | validate | test | predict`, a LightningCLI over one YAML."""
 
+import difflib
 import logging
 import re
 import sys
@@ -163,6 +164,18 @@ class SegCLI(LightningCLI):
             callbacks = [writer(output)]
         self.trainer_defaults["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Refuse a callback that would wait for a metric which is never logged."""
+        logged = [*self.model.validation_metrics, "train/loss", "train/loss_step"]
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            monitor = getattr(callback, "monitor", None)
+            if monitor is not None and monitor not in logged:
+                near = difflib.get_close_matches(monitor, logged, n=3) or logged[:4]
+                raise InputError(
+                    f"{type(callback).__name__} watches {monitor!r}, which is never logged; "
+                    f"use {' or '.join(near)}."
+                )
 
     def after_fit(self) -> None:
         """Print the best validation's table and what can be done next."""

@@ -102,6 +102,12 @@ class SegmentationModule(L.LightningModule):
             load_network_weights(network, init_from)
 
     @property
+    def validation_metrics(self) -> list[str]:
+        """Names of all that a validation logs, which callbacks may watch."""
+        of_classes = [f"val/{kind}/{c}" for kind in ("iou", "dice") for c in self.class_names]
+        return ["val/loss", "val/miou", "val/fwiou", "val/pixel_accuracy", *of_classes]
+
+    @property
     def encoder(self) -> nn.Module | None:
         """The network's encoder, where it has one."""
         encoder = getattr(self.network, "encoder", None)

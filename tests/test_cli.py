@@ -65,6 +65,12 @@ def test_a_run_leaves_everything_that_a_person_looks_at(camvid_run):
     assert config["model"]["network"]["init_args"]["classes"] == 11
 
 
+def test_everything_that_may_be_watched_is_logged(camvid_run):
+    header = (camvid_run / "metrics.csv").read_text().splitlines()[0].split(",")
+    module = load_module(str(checkpoint_of(camvid_run)))
+    assert set(module.validation_metrics) <= set(header)
+
+
 def test_the_figures_of_the_files_are_those_of_the_log(camvid_run):
     record = per_class(camvid_run)
     assert record["images"] == 5
@@ -291,6 +297,22 @@ def test_a_trial_of_one_batch_makes_no_run(tmp_path, monkeypatch):
     assert seg("fit", *SYNTHETIC, "--trainer.fast_dev_run=true") == 0
     assert not (tmp_path / "runs").exists()
     assert [*tmp_path.rglob("*.json"), *tmp_path.rglob("*.png")] == []
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--checkpoint.monitor=val/mIoU"],
+        ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_miou"],
+    ],
+    ids=["checkpoint", "early stopping"],
+)
+def test_watching_a_metric_that_is_never_logged_is_refused_before_training(
+    option, capsys, tmp_path
+):
+    assert seg("fit", *SYNTHETIC, *option, "--trainer.default_root_dir", tmp_path) == 2
+    assert "which is never logged; use val/miou" in capsys.readouterr().err
+    assert list(tmp_path.rglob("metrics.csv")) == []
 
 
 def test_weights_that_fit_nothing_are_refused(tmp_path, capsys):
