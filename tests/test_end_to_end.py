@@ -63,6 +63,18 @@ def test_an_evaluation_has_the_same_figures_on_one_rank_and_on_two(two_rank_run)
     assert per_class(folder / "one") == per_class(folder / "both")
 
 
+def test_freezing_on_two_ranks_needs_a_strategy_that_allows_for_it(camvid_like, tmp_path):
+    given = [*CAMVID, "--data.root", camvid_like, *TWO_RANKS, "--model.freeze_encoder_epochs=1"]
+    refused = seg("fit", *given, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "set --trainer.strategy ddp_find_unused_parameters_true" in refused.stderr
+    allowed = ["--trainer.strategy=ddp_find_unused_parameters_true", "--trainer.max_epochs=2"]
+    result = seg("fit", *given, *allowed, "--name", "frozen", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    last = tmp_path / "runs" / "frozen" / "version_0" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 4
+
+
 def test_a_truncated_image_ends_the_run_with_its_name_and_keeps_what_was_written(
     camvid_like, tmp_path
 ):
