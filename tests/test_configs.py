@@ -26,7 +26,7 @@ OWNED = {
 }
 # on a machine of any kind, one process, a few steps
 HERE = ["--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto"]
-HERE += ["--trainer.sync_batchnorm=false", "--trainer.precision=32-true"]
+HERE += ["--trainer.sync_batchnorm=false"]
 HERE += ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
 
 
