@@ -75,7 +75,7 @@ def test_the_defaults_train_without_any_file() -> None:
     assert (data.num_classes, data.class_names) == (5, list(CLASS_NAMES))
     assert len(data.class_colors or []) == 5
     assert len(data.train_dataloader()) == 16
-    assert sum(len(b["image"]) for b in data.val_dataloader()) == 64
+    assert sum(len(b["image"]) for b in data.val_dataloader()) == 32
 
 
 def test_every_default_survives_a_trip_through_json() -> None:
