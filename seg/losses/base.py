@@ -1,4 +1,4 @@
-"""What every loss shares: class weights as buffers, and the mean over the pixels that count."""
+"""What every loss shares: class weights as buffers, and the mean over the elements that count."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from seg.constants import IGNORE_INDEX
 from seg.losses.checks import check_class_vector
-from seg.weighting import POLICIES, class_weights
+from seg.weighting import class_weights, parse_policy
 
 Reduction = Literal["none", "mean", "sum"]
 """`none` keeps one loss an element of the target, `mean` divides by the weights that count."""
@@ -45,23 +45,27 @@ def check_reduction(reduction: str) -> None:
 
 
 class SegmentationLoss(nn.Module):
-    """A loss over logits (N, C, *d) whose class weights may wait for the pixel counts of the data.
+    """A loss over logits (N, C, *d) that states the sums of which it is made.
 
-    A subclass implements `element_losses`, and calls `add_weights` for each of its weights. Weights
-    given by the name of a policy are refused in `forward` until `set_class_counts` was called or a
-    state_dict that holds them was loaded.
+    Its elements are pixels, or images for a loss that is one number an image. A subclass implements
+    `element_losses`, and calls `add_weights` for each of its weights. Weights given by the name of
+    a policy are refused in `forward` until `set_class_counts` was called or a state_dict that holds
+    them was loaded.
 
     Args:
         ignore_index: Target value of the pixels that count nowhere.
-        reduction: `mean` over the pixels that count, their `sum`, or `none`.
+        reduction: `mean` over the elements that count, their `sum`, or `none`.
     """
+
+    uses_positions = False
+    """Whether the value depends on where a pixel lies: (N, C, P) differs from (N, C, *d)."""
 
     def __init__(self, ignore_index: int = IGNORE_INDEX, reduction: Reduction = "mean") -> None:
         super().__init__()
         check_reduction(reduction)
         self.ignore_index = ignore_index
         self.reduction: Reduction = reduction
-        self.policies: dict[str, str] = {}  # buffer name -> policy
+        self.policies: dict[str, str] = {}  # buffer name -> what derives it from the counts
         self._weight_names: list[str] = []
         self._unresolved: set[str] = set()
 
@@ -69,17 +73,37 @@ class SegmentationLoss(nn.Module):
         """The weighted loss of every element, 0 where ignored, and what it adds to the divisor."""
         raise NotImplementedError
 
+    def reduced(
+        self, logits: Tensor, target: Tensor, reduction: Reduction
+    ) -> tuple[Tensor, Tensor]:
+        """The loss under a reduction, and the divisor of its mean, a scalar."""
+        losses, weights = self.element_losses(logits, target)
+        return reduce_losses(losses, weights, reduction), weights.sum().to(losses.dtype)
+
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss of logits (N, C, *d), reduced as `reduction` says, fp32 at least."""
         self._require_weights()
-        losses, weights = self.element_losses(logits, target)
-        return reduce_losses(losses, weights, self.reduction)
+        return self.reduced(logits, target, self.reduction)[0]
 
-    def terms(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Numerator and divisor of the mean, two scalars that add up over parts of a batch."""
+    def terms(self, logits: Tensor, target: Tensor) -> Tensor:
+        """What of a part of a batch enters its loss, as sums (K,) that add up over the parts.
+
+        For pixels these are the numerator and the divisor of the mean.
+        """
         self._require_weights()
-        losses, weights = self.element_losses(logits, target)
-        return losses.sum(), weights.sum().to(losses.dtype)
+        return torch.stack(self.reduced(logits, target, "sum"))
+
+    def value(self, terms: Tensor) -> Tensor:
+        """The mean loss of what `terms` (K,) were added up over, a scalar."""
+        return mean_of(terms[0], terms[1])
+
+    def num_terms(self, channels: int) -> int:
+        """The length K of `terms` for logits of so many channels."""
+        return 2
+
+    def components(self) -> dict[str, tuple[float, "SegmentationLoss"]]:
+        """Factor and loss of each part, by name; a loss that is no sum of losses is its own."""
+        return {"": (1.0, self)}
 
     @classmethod
     def channels(cls, num_classes: int) -> int:
@@ -129,12 +153,24 @@ class SegmentationLoss(nn.Module):
             class_names: The C names, for warnings.
         """
         self.bind(len(pixels))
-        for name, policy in self.policies.items():
-            weights = class_weights(policy, pixels, image_pixels, class_names)
+        for name in self.policies:
+            values = self.derive(name, pixels, image_pixels, class_names)
             buffer: Tensor = getattr(self, name)
             with torch.no_grad():
-                buffer.copy_(self.weights_from(weights))
+                buffer.copy_(values)
             self._unresolved.discard(name)
+
+    def derive(
+        self,
+        name: str,
+        pixels: Tensor | Sequence[int],
+        image_pixels: Tensor | Sequence[int] | None,
+        class_names: Sequence[str] | None,
+    ) -> Tensor:
+        """The values of the buffer `name`, from the counts that `set_class_counts` was given."""
+        return self.weights_from(
+            class_weights(self.policies[name], pixels, image_pixels, class_names)
+        )
 
     def add_weights(self, name: str, values: float | list[float] | str | None) -> None:
         """Registers the buffer `name` from its values or from the name of a policy.
@@ -144,16 +180,23 @@ class SegmentationLoss(nn.Module):
         """
         self._weight_names.append(name)
         if isinstance(values, str):
-            if values not in POLICIES:
-                raise ValueError(
-                    f"{name}={values!r}: unknown policy; use one of {sorted(POLICIES)} or a list "
-                    "of numbers."
-                )
-            self.policies[name] = values
-            self._unresolved.add(name)
-            self.register_buffer(name, None)
+            parse_policy(values, name)
+            self.add_derived(name, values)
             return
         self.register_buffer(name, None if values is None else _finite(name, values))
+
+    def add_class_vector(self, name: str, values: Tensor) -> None:
+        """Registers the buffer `name`, one value a class (C,)."""
+        self._weight_names.append(name)
+        self.register_buffer(name, values)
+
+    def add_derived(self, name: str, policy: str) -> None:
+        """Registers the buffer `name`, which `derive` fills from the counts of the data."""
+        if name not in self._weight_names:
+            self._weight_names.append(name)
+        self.policies[name] = policy
+        self._unresolved.add(name)
+        self.register_buffer(name, None)
 
     def _require_weights(self) -> None:
         if self._unresolved:

@@ -95,6 +95,15 @@ def check_range(values: Tensor, upper: float, expected: str) -> None:
         )
 
 
+def label_error(num_classes: int, ignore_index: int, value: int | None = None) -> str:
+    """What is wrong with a label that is neither a class nor ignored."""
+    found = "a target value" if value is None else f"target value {value}"
+    return (
+        f"{found} is not a class id 0..{num_classes - 1} or ignore_index {ignore_index}; map it to "
+        "one of these before the loss."
+    )
+
+
 def _mismatch(logits: Tensor, target: Tensor) -> str:
     return f"logits {tuple(logits.shape)} and target {tuple(target.shape)} do not pair: "
 

@@ -1,13 +1,17 @@
 """Cross-entropy over the classes of a pixel, as torch has it but safe with ignored pixels."""
 
+from functools import partial
+
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
-from seg.losses.base import Reduction, SegmentationLoss, reduce_losses
+from seg.losses.base import Reduction, SegmentationLoss, check_reduction, reduce_losses
 from seg.losses.checks import check_class_vector
-from seg.losses.targets import softmax_inputs
+from seg.losses.fused import focal_terms
+from seg.losses.sweep import can_sweep
+from seg.losses.targets import per_channel, softmax_inputs
 
 
 def cross_entropy(
@@ -20,9 +24,10 @@ def cross_entropy(
 ) -> Tensor:
     """Softmax cross-entropy: the mean of -w_t log p_t over the pixels that count.
 
-    It equals ``F.cross_entropy`` with two differences: with every pixel ignored it is 0 with a
-    zero gradient instead of NaN, and the logits of an ignored pixel may be inf or NaN. As there,
-    `mean` divides by Σ w_t for ids, but by the number of pixels for probabilities.
+    It equals ``F.cross_entropy`` with three differences: with every pixel ignored it is 0 with a
+    zero gradient instead of NaN; the logits of an ignored pixel may be inf or NaN; and `mean`
+    divides by the weights that count, Σ w_t, for class probabilities q as well, there Σ q_c w_c, so
+    that one-hot probabilities equal ids (torch divides by the number of pixels instead).
 
     Args:
         logits: Unnormalised scores, classes at dim 1.
@@ -39,8 +44,9 @@ def cross_entropy(
     Reference:
         Szegedy et al., Rethinking the Inception Architecture, 2016, section 7 (label smoothing).
     """
-    losses, weights = _element_losses(logits, target, weight, ignore_index, label_smoothing)
-    return reduce_losses(losses, weights, reduction)
+    check_reduction(reduction)
+    options = (weight, ignore_index, label_smoothing)
+    return _reduced(logits, target, reduction, *options)[0]
 
 
 class CrossEntropyLoss(SegmentationLoss):
@@ -48,7 +54,8 @@ class CrossEntropyLoss(SegmentationLoss):
 
     Args:
         weight: One weight a class, or the policy that derives them from the training set:
-            inverse_frequency, median_frequency or effective_number.
+            inverse_frequency, sqrt_inverse_frequency, median_frequency, log_frequency or
+            effective_number, whose β may follow as in effective_number(0.9999).
         ignore_index: Target value of the pixels that count nowhere.
         label_smoothing: Share in [0, 1] of the target that is spread evenly over the classes.
         reduction: `mean` over the pixels that count, their `sum`, or `none`.
@@ -64,14 +71,52 @@ class CrossEntropyLoss(SegmentationLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(ignore_index, reduction)
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing={label_smoothing}: expected a share in [0, 1].")
+        check_smoothing(label_smoothing)
         self.label_smoothing = label_smoothing
         self.add_weights("weight", weight)
 
     def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted cross-entropy of every pixel and its weight, both (N, *d)."""
-        return _element_losses(logits, target, self.weight, self.ignore_index, self.label_smoothing)
+        return _element_losses(logits, target, *self._options)
+
+    def reduced(
+        self, logits: Tensor, target: Tensor, reduction: Reduction
+    ) -> tuple[Tensor, Tensor]:
+        """As in `SegmentationLoss`, in one sweep where that serves."""
+        return _reduced(logits, target, reduction, *self._options)
+
+    @property
+    def _options(self) -> tuple[Tensor | None, int, float]:
+        return self.weight, self.ignore_index, self.label_smoothing
+
+
+def check_smoothing(label_smoothing: float) -> None:
+    """Refuses a share that is none."""
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing={label_smoothing}: expected a share in [0, 1].")
+
+
+def _reduced(
+    logits: Tensor,
+    target: Tensor,
+    reduction: Reduction,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+) -> tuple[Tensor, Tensor]:
+    """The loss and the divisor of its mean."""
+    options = (weight, ignore_index, label_smoothing)
+    if reduction != "none" and label_smoothing == 0 and can_sweep(logits, target):
+        plain = partial(_plain_sum, target, *options)
+        return focal_terms(logits, target, weight, 0.0, ignore_index, plain, reduction == "mean")
+    losses, weights = _element_losses(logits, target, *options)
+    return reduce_losses(losses, weights, reduction), weights.sum().to(losses.dtype)
+
+
+def _plain_sum(
+    target: Tensor, weight: Tensor | None, ignore_index: int, smoothing: float, logits: Tensor
+) -> Tensor:
+    return _element_losses(logits, target, weight, ignore_index, smoothing)[0].sum()
 
 
 def _element_losses(
@@ -89,6 +134,8 @@ def _element_losses(
         logits, target, weight, reduction="none", label_smoothing=label_smoothing
     )
     losses = losses.view(ignored.shape).masked_fill(ignored, 0)
-    if weight is None or target.is_floating_point():
+    if weight is None:
         return losses, ~ignored
-    return losses, weight[target].view(ignored.shape).masked_fill(ignored, 0)
+    soft = target.is_floating_point()
+    weights = (target * per_channel(weight, target)).sum(1) if soft else weight[target]
+    return losses, weights.view(ignored.shape).masked_fill(ignored, 0)

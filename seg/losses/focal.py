@@ -1,36 +1,46 @@
 """Softmax focal loss: cross-entropy that fades out on the pixels that are already easy."""
 
+from functools import partial
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
-from seg.losses.base import Reduction, SegmentationLoss, reduce_losses
+from seg.losses.base import Reduction, SegmentationLoss, check_reduction, reduce_losses
 from seg.losses.checks import check_class_vector
-from seg.losses.targets import per_channel, softmax_inputs
+from seg.losses.cross_entropy import check_smoothing
+from seg.losses.fused import Gamma, focal_terms
+from seg.losses.sweep import can_sweep
+from seg.losses.targets import one_hot, per_channel, softmax_inputs
 
 
 def focal_loss(
     logits: Float[Tensor, "n c *d"],
     target: Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"],
     alpha: Float[Tensor, " c"] | None = None,
-    gamma: float = 2.0,
+    gamma: float | Float[Tensor, " c"] = 2.0,
     ignore_index: int = IGNORE_INDEX,
+    label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
 ) -> Tensor:
     """Softmax focal loss: the mean of -α_t (1 - p_t)^γ log p_t over the pixels that count.
 
-    With γ = 0 it is ``F.cross_entropy(logits, target, weight=alpha)``; `mean` divides by Σ α_t, as
-    that does. Class probabilities q give -Σ_c q_c α_c (1 - p_c)^γ log p_c, over Σ q_c α_c.
+    With γ = 0 it is ``F.cross_entropy(weight=alpha, label_smoothing=...)``; `mean` divides by
+    Σ α_t, as that does. Class probabilities q give -Σ_c q_c α_c (1 - p_c)^γ_c log p_c, over
+    Σ q_c α_c; label smoothing ε makes q of an id: 1 - ε + ε/C for its class, ε/C for the others.
 
     Args:
         logits: Unnormalised scores, classes at dim 1.
         target: Class ids in [0, C) of any integer dtype, or class probabilities; in both,
             `ignore_index` marks what to ignore.
         alpha: One non-negative weight a class.
-        gamma: Focusing exponent γ >= 0; the larger, the less an easy pixel counts.
+        gamma: Focusing exponent γ >= 0, one for all classes or one for each; the larger, the less
+            an easy pixel counts.
         ignore_index: Target value of the pixels that count nowhere.
+        label_smoothing: Share ε in [0, 1] of the target that is spread evenly over the classes.
         reduction: `mean`, `sum`, or `none` for one loss a pixel (N, *d).
 
     Raises:
@@ -39,18 +49,22 @@ def focal_loss(
     Reference:
         Lin et al., Focal Loss for Dense Object Detection, 2017, eq. 5.
     """
-    losses, weights = _element_losses(logits, target, alpha, gamma, ignore_index)
-    return reduce_losses(losses, weights, reduction)
+    check_reduction(reduction)
+    options = _Options(alpha, gamma, ignore_index, label_smoothing)
+    return _reduced(logits, target, reduction, options)[0]
 
 
 class FocalLoss(SegmentationLoss):
     """Softmax focal loss: for a mass of easy pixels that drowns the hard ones of rare classes.
 
     Args:
-        gamma: Focusing exponent, 0 or more: 0 is cross-entropy, 2 the usual choice.
+        gamma: Focusing exponent, 0 or more: 0 is cross-entropy, 2 the usual choice; one for all
+            classes or one for each.
         alpha: One weight a class, or the policy that derives them from the training set:
-            inverse_frequency, median_frequency or effective_number.
+            inverse_frequency, sqrt_inverse_frequency, median_frequency, log_frequency or
+            effective_number, whose β may follow as in effective_number(0.9999).
         ignore_index: Target value of the pixels that count nowhere.
+        label_smoothing: Share in [0, 1] of the target that is spread evenly over the classes.
         reduction: `mean` over the pixels that count, their `sum`, or `none`.
     """
 
@@ -58,19 +72,38 @@ class FocalLoss(SegmentationLoss):
 
     def __init__(
         self,
-        gamma: float = 2.0,
+        gamma: float | list[float] = 2.0,
         alpha: list[float] | str | None = None,
         ignore_index: int = IGNORE_INDEX,
+        label_smoothing: float = 0.0,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(ignore_index, reduction)
-        check_gamma(gamma)
-        self.gamma = gamma
+        check_smoothing(label_smoothing)
+        self.label_smoothing = label_smoothing
         self.add_weights("alpha", alpha)
+        self.gamma: Gamma
+        if isinstance(gamma, list | tuple):
+            for exponent in gamma:
+                check_gamma(exponent)
+            self.add_class_vector("gamma", torch.tensor([float(x) for x in gamma]))
+        else:
+            check_gamma(gamma)
+            self.gamma = gamma
 
     def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Focal loss of every pixel and its α, both (N, *d)."""
-        return _element_losses(logits, target, self.alpha, self.gamma, self.ignore_index)
+        return _element_losses(logits, target, self._options)
+
+    def reduced(
+        self, logits: Tensor, target: Tensor, reduction: Reduction
+    ) -> tuple[Tensor, Tensor]:
+        """As in `SegmentationLoss`, in one sweep where that serves."""
+        return _reduced(logits, target, reduction, self._options)
+
+    @property
+    def _options(self) -> "_Options":
+        return _Options(self.alpha, self.gamma, self.ignore_index, self.label_smoothing)
 
 
 def check_gamma(gamma: float) -> None:
@@ -79,7 +112,7 @@ def check_gamma(gamma: float) -> None:
         raise ValueError(f"gamma={gamma}: expected a finite number >= 0, such as 2.")
 
 
-def power(miss: Tensor, gamma: float) -> Tensor:
+def power(miss: Tensor, gamma: Gamma) -> Tensor:
     """(1 - p)^γ from the miss 1 - p, with a finite gradient at 0 for every γ >= 0.
 
     For γ < 1 the derivative is infinite at 0. The smallest normal number stands in for 0: it keeps
@@ -88,20 +121,47 @@ def power(miss: Tensor, gamma: float) -> Tensor:
     return miss.clamp_min(torch.finfo(miss.dtype).tiny).pow(gamma)
 
 
-def _element_losses(
-    logits: Tensor, target: Tensor, alpha: Tensor | None, gamma: float, ignore_index: int
+class _Options(NamedTuple):
+    alpha: Tensor | None
+    gamma: Gamma
+    ignore_index: int
+    smoothing: float
+
+
+def _reduced(
+    logits: Tensor, target: Tensor, reduction: Reduction, options: _Options
 ) -> tuple[Tensor, Tensor]:
-    check_gamma(gamma)
+    """The loss and the divisor of its mean."""
+    alpha, gamma, ignore_index, smoothing = options
+    if not isinstance(gamma, Tensor):
+        check_gamma(gamma)
+    if reduction != "none" and smoothing == 0 and can_sweep(logits, target):
+        plain = partial(_plain_sum, target, options)
+        return focal_terms(logits, target, alpha, gamma, ignore_index, plain, reduction == "mean")
+    losses, weights = _element_losses(logits, target, options)
+    return reduce_losses(losses, weights, reduction), weights.sum().to(losses.dtype)
+
+
+def _plain_sum(target: Tensor, options: _Options, logits: Tensor) -> Tensor:
+    return _element_losses(logits, target, options)[0].sum()
+
+
+def _element_losses(logits: Tensor, target: Tensor, options: _Options) -> tuple[Tensor, Tensor]:
+    alpha, gamma, ignore_index, smoothing = options
     logits, target, ignored = softmax_inputs(logits, target, ignore_index)
     if alpha is not None:
         check_class_vector("alpha", alpha, logits.shape[1])
         alpha = alpha.to(logits.dtype)
-    if target.is_floating_point():
-        losses, weights = _soft(logits, target, alpha, gamma)
+    if isinstance(gamma, Tensor):
+        check_class_vector("gamma", gamma, logits.shape[1])
+        gamma = gamma.to(logits.dtype)
+    if target.is_floating_point() or smoothing:
+        losses, weights = _soft(logits, target, alpha, gamma, smoothing)
     else:
         nll = F.cross_entropy(logits, target, reduction="none")  # -log p_t
         weights = None if alpha is None else alpha[target]
-        losses = power(-torch.expm1(-nll), gamma) * (nll if weights is None else weights * nll)
+        exponent = gamma[target] if isinstance(gamma, Tensor) else gamma
+        losses = power(-torch.expm1(-nll), exponent) * (nll if weights is None else weights * nll)
     losses = losses.view(ignored.shape).masked_fill(ignored, 0)
     if weights is None:
         return losses, ~ignored
@@ -109,11 +169,16 @@ def _element_losses(
 
 
 def _soft(
-    logits: Tensor, target: Tensor, alpha: Tensor | None, gamma: float
+    logits: Tensor, target: Tensor, alpha: Tensor | None, gamma: Gamma, smoothing: float
 ) -> tuple[Tensor, Tensor | None]:
     """Losses and weights for class probabilities: the expectation over the classes."""
     nll = -F.log_softmax(logits, 1)
+    if not target.is_floating_point():
+        target = one_hot(target, logits)
+    weights = None if alpha is None else (target * per_channel(alpha, logits)).sum(1)
+    if smoothing:
+        target = target * (1 - smoothing) + smoothing / logits.shape[1]
     if alpha is not None:
         target = target * per_channel(alpha, logits)
-    losses = (target * power(-torch.expm1(-nll), gamma) * nll).sum(1)
-    return losses, None if alpha is None else target.sum(1)
+    exponent = per_channel(gamma, logits) if isinstance(gamma, Tensor) else gamma
+    return (target * power(-torch.expm1(-nll), exponent) * nll).sum(1), weights

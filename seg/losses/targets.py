@@ -60,6 +60,11 @@ def per_channel(values: Tensor, like: Tensor) -> Tensor:
     return values.to(like.dtype).view(1, -1, *(1 for _ in like.shape[2:]))
 
 
+def one_hot(ids: Tensor, like: Tensor) -> Tensor:
+    """Ids (N, *d) as probabilities in the shape, dtype and memory layout of `like` (N, C, *d)."""
+    return torch.zeros_like(like).scatter(1, ids.unsqueeze(1), 1)
+
+
 def _ids(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
     """Ids as int64 with 0 where ignored, and where that is."""
     target = target.long()

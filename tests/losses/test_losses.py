@@ -188,7 +188,7 @@ def test_one_hot_probabilities_equal_ids(case: Case) -> None:
     one_hot = one_hot.masked_fill(ignored, IGNORE_INDEX)
     for memory_format in (torch.contiguous_format, torch.channels_last):
         formed = logits.to(memory_format=memory_format)
-        for reduction in ("none", "sum"):
+        for reduction in ("none", "sum", "mean"):
             loss = case.build(reduction=reduction)
             torch.testing.assert_close(
                 gradient(loss, formed, one_hot),

@@ -1,0 +1,110 @@
+"""Chunks of a batch that stay in cache, and class ids as rows of a table of weights."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from seg.losses.checks import label_error
+
+CHUNK = {"cpu": 2**20, "cuda": 2**26}
+"""Logits a chunk: 4 MB of floats stay in a CPU's cache; a GPU has launches to save instead."""
+
+At = tuple[slice, slice, slice]
+"""Where a chunk lies in (N, C, P)."""
+
+
+def can_sweep(logits: Tensor, target: Tensor) -> bool:
+    """Whether chunks serve: class ids, eager, on a device that they were made for."""
+    return (
+        logits.device.type in CHUNK
+        and not target.is_floating_point()
+        and not torch.compiler.is_compiling()
+        and logits.numel() > 0
+    )
+
+
+def flattened(logits: Tensor) -> Tensor:
+    """Logits (N, C, *d) as (N, C, P), a view whether they lie classes-first or classes-last."""
+    return logits.detach().reshape(*logits.shape[:2], -1)
+
+
+def chunks(z: Tensor) -> Iterator[At]:
+    """Slices of (N, C, P): pixels of one image, or several whole images if these are small."""
+    n, c, p = z.shape
+    pixels = max(1, CHUNK[z.device.type] // c)
+    width = min(p, pixels)
+    images = max(1, pixels // width)
+    for i in range(0, n, images):
+        for j in range(0, p, width):
+            yield slice(i, i + images), slice(None), slice(j, j + width)
+
+
+class Labels:
+    """Class ids (N, *d) of any integer dtype, as rows of a table of weights.
+
+    What is ignored has a row of its own, with the weight 0. Labels that fit in a byte are rows as
+    they are; others are mapped.
+
+    Args:
+        target: The ids.
+        weight: Weights (C,), fp32 at least; None for 1.
+        logits: Scores (N, C, *d) of the same pixels, for the number of classes and the dtype.
+        ignore_index: Target value of the pixels that count nowhere.
+    """
+
+    def __init__(
+        self, target: Tensor, weight: Tensor | None, logits: Tensor, ignore_index: int
+    ) -> None:
+        self.num_classes = logits.shape[1]
+        self.ignore_index = ignore_index
+        self.ids = target.reshape(target.shape[0], -1)
+        self._bytes = target.dtype == torch.uint8 or _fit_in_bytes(target)
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        rows = max(256 if self._bytes else 0, self.num_classes + 1)
+        self.table = torch.zeros(rows, dtype=dtype, device=logits.device)
+        self.table[: self.num_classes] = 1 if weight is None else weight.to(dtype)
+        if 0 <= ignore_index < rows:
+            self.table[ignore_index] = 0
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Rows of the table (int64) of some of the ids."""
+        if self._bytes:
+            return ids.long()
+        ids = ids.long()
+        return torch.where(ids == self.ignore_index, self.num_classes, ids)
+
+    def weight_sum(self) -> Tensor:
+        """Σ of the weights of the pixels that count, a float64 scalar.
+
+        Raises:
+            ValueError: If a label is neither a class nor the ignored one; on CUDA an asynchronous
+                assertion without the label instead, for which no step waits.
+        """
+        if not self.ids.is_cuda:
+            return self.counts().double() @ self.table.double()
+        known = (self.ids >= 0) & (self.ids < self.num_classes) | (self.ids == self.ignore_index)
+        torch._assert_async(known.all(), label_error(self.num_classes, self.ignore_index))
+        return self.table.index_select(0, self.rows(self.ids).view(-1)).sum(dtype=torch.float64)
+
+    def counts(self) -> Tensor:
+        """Number of pixels of each row of the table, on the CPU only; refuses what is no label."""
+        ids = self.ids.reshape(-1)
+        if not self._bytes:
+            ids = ids[ids != self.ignore_index]
+            for value in ids.aminmax() if ids.numel() else ():
+                if not 0 <= value < self.num_classes:
+                    raise ValueError(label_error(self.num_classes, self.ignore_index, int(value)))
+        counts = torch.bincount(ids, minlength=len(self.table))
+        for value in counts[self.num_classes :].nonzero().view(-1) + self.num_classes:
+            if value != self.ignore_index:
+                raise ValueError(label_error(self.num_classes, self.ignore_index, int(value)))
+        return counts
+
+
+def _fit_in_bytes(target: Tensor) -> bool:
+    """Whether the ids are all in 0..255; not asked on CUDA, which would have to be waited for."""
+    if target.is_cuda or target.numel() == 0:
+        return False
+    low, high = torch.aminmax(target)
+    return bool(low >= 0 and high < 256)
