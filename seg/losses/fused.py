@@ -19,14 +19,6 @@ Gamma = float | Tensor
 """Focusing exponent, a number or one a class (C,)."""
 
 
-class Pixels(NamedTuple):
-    """What the loss needs of each pixel of a chunk, all (b, 1, k)."""
-
-    nll: Tensor  # -log p_t
-    p: Tensor  # p_t
-    q: Tensor  # 1 - p_t
-
-
 def focal_terms(
     logits: Tensor,
     target: Tensor,
@@ -106,103 +98,90 @@ def _sweep(
 ) -> Tensor:
     """The sum, a float64 scalar; fills `gradient` (N, C, P) with that of sum / divisor."""
     z = flattened(logits)
+    dtype = labels.table.dtype
+    walk = _Walk(gamma, mean_of(torch.ones_like(divisor), divisor).to(dtype))
     total = torch.zeros_like(divisor)  # float64, so that the chunks add up without loss
     room: Tensor | None = None
     for at in chunks(z):
         part, rows = z[at], labels.rows(labels.ids[at[0], at[2]])
         if room is None:
-            room = torch.empty_like(part, dtype=labels.table.dtype)
+            room = torch.empty_like(part, dtype=dtype)
         e = room[: part.shape[0], :, : part.shape[2]]
-        slope = None if gradient is None else gradient[at]
-        total += _chunk(part, rows, labels.table, gamma, divisor, e, slope)
+        weights = labels.table.index_select(0, rows.view(-1)).view(rows.shape).unsqueeze(1)
+        total += walk.chunk(part, rows, weights, e, None if gradient is None else gradient[at])
     return total
 
 
-def _chunk(
-    z: Tensor,
-    rows: Tensor,
-    table: Tensor,
-    gamma: Gamma,
-    divisor: Tensor,
-    e: Tensor,
-    slope: Tensor | None,
-) -> Tensor:
-    """Weighted loss of a chunk; fills `slope` (b, c, k) with the gradient, using `e` as scratch."""
-    ids = rows.clamp(max=z.shape[1] - 1).unsqueeze(1)  # (b, 1, k)
-    weights = table.index_select(0, rows.view(-1)).view(ids.shape)
-    if z.is_cuda:  # asking for finite values would wait for the device
-        z = torch.where(weights == 0, 0, z)
-    walk = _two_classes if z.shape[1] == 2 else _classes
-    total = walk(z, ids, weights, gamma, divisor, e, slope)
-    if not z.is_cuda and not total.isfinite():  # 0 · inf is NaN
-        total = walk(torch.where(weights == 0, 0, z), ids, weights, gamma, divisor, e, slope)
-    return total
+class _Walk(NamedTuple):
+    """The sums and gradients of chunks: logits (b, c, k), per pixel (b, 1, k), rows (b, k)."""
 
+    gamma: Gamma
+    scale: Tensor  # of the gradient
 
-def _classes(
-    z: Tensor,
-    ids: Tensor,
-    weights: Tensor,
-    gamma: Gamma,
-    divisor: Tensor,
-    e: Tensor,
-    slope: Tensor | None,
-) -> Tensor:
-    """dℓ/dz_j = F (p_j - [j = t]) with F from `_focus`."""
-    highest = z.amax(1, keepdim=True)
-    _subtract(z, highest, e)
-    margin = e.gather(1, ids)
-    e.exp_()
-    sums = e.sum(1, keepdim=True)
-    own = margin.exp()
-    pixels = Pixels(sums.log() - margin, own / sums, (sums - own) / sums)
-    losses, factor = _focus(pixels, ids, gamma)
-    if slope is not None:
-        e.scatter_(1, ids, own - sums)
-        _multiply(e, mean_of(factor * weights, divisor.to(e.dtype)) / sums, slope)
-    return _weighted_sum(losses, weights)
+    def chunk(
+        self, z: Tensor, rows: Tensor, weights: Tensor, e: Tensor, slope: Tensor | None
+    ) -> Tensor:
+        """Weighted loss; fills `slope` (b, c, k) with the gradient, using `e` as scratch."""
+        step = self.two_classes if z.shape[1] == 2 else self.classes
+        if z.is_cuda:  # asking for finite values would wait for the device
+            return step(torch.where(weights == 0, 0, z), rows, weights, e, slope)
+        total = step(z, rows, weights, e, slope)
+        if not total.isfinite():  # 0 · inf is NaN
+            total = step(torch.where(weights == 0, 0, z), rows, weights, e, slope)
+        return total
 
+    def classes(
+        self, z: Tensor, rows: Tensor, weights: Tensor, e: Tensor, slope: Tensor | None
+    ) -> Tensor:
+        """dℓ/dz_j = F (p_j - [j = t]), with F = -dℓ/d log p_t, which is 1 for cross-entropy."""
+        ids = rows.clamp(max=z.shape[1] - 1).unsqueeze(1)
+        _subtract(z, z.amax(1, keepdim=True), e)
+        own = e.gather(1, ids)
+        sums = e.exp_().sum(1, keepdim=True)
+        losses = sums.log().sub_(own)
+        own.exp_()
+        factor = weights
+        if self.focuses:
+            q = (sums - own).div_(sums)
+            losses, factor = self.focus(losses, own / sums, q, ids)
+            # where q is 0, so is the factor
+            factor.mul_(weights).div_(q.clamp_min_(torch.finfo(q.dtype).tiny))
+        if slope is not None:
+            e.scatter_(1, ids, own.sub_(sums))
+            _multiply(e, (factor / sums).mul_(self.scale), slope)
+        return losses.mul_(weights).sum(dtype=torch.float64)
 
-def _two_classes(
-    z: Tensor,
-    ids: Tensor,
-    weights: Tensor,
-    gamma: Gamma,
-    divisor: Tensor,
-    e: Tensor,
-    slope: Tensor | None,
-) -> Tensor:
-    """As `_classes`, from x = z_other - z_t alone: p_t = σ(-x), with half of the exponentials."""
-    first, second = z[:, :1].to(e.dtype), z[:, 1:].to(e.dtype)
-    sign = torch.sub(1, ids, alpha=2).to(e.dtype)  # 1 if t is 0, -1 if it is 1
-    x = (second - first) * sign
-    # log1p and softplus run ten times slower than log
-    nll = x.relu() - x.abs().sigmoid_().log_()
-    q = x.sigmoid()
-    losses, factor = _focus(Pixels(nll, 1 - q, q), ids, gamma)
-    if slope is not None:
-        factor = mean_of(factor * weights, divisor.to(e.dtype)) * q * sign
-        slope[:, 1:] = factor
-        torch.neg(factor, out=factor)
-        slope[:, :1] = factor
-    return _weighted_sum(losses, weights)
+    def two_classes(
+        self, z: Tensor, rows: Tensor, weights: Tensor, e: Tensor, slope: Tensor | None
+    ) -> Tensor:
+        """As `classes`, from x = z_other - z_t alone: p_t = σ(-x), with fewer exponentials."""
+        first, second = z[:, :1].to(e.dtype), z[:, 1:].to(e.dtype)
+        sign = torch.sub(1, rows.to(e.dtype), alpha=2).unsqueeze(1)  # 1 if t is 0, -1 if it is 1
+        x = (second - first).mul_(sign)
+        # log1p and softplus run ten times slower than log
+        losses = x.relu().sub_(x.abs().sigmoid_().log_())
+        factor = q = x.sigmoid_()
+        if self.focuses:
+            losses, factor = self.focus(losses, 1 - q, q, rows.clamp(max=1).unsqueeze(1))
+        if slope is not None:
+            factor.mul_(weights).mul_(sign)
+            torch.mul(factor, self.scale, out=slope[:, 1:])
+            torch.mul(factor, -self.scale, out=slope[:, :1])
+        return losses.mul_(weights).sum(dtype=torch.float64)
 
+    @property
+    def focuses(self) -> bool:
+        """Whether this is more than cross-entropy."""
+        return isinstance(self.gamma, Tensor) or self.gamma != 0
 
-def _focus(pixels: Pixels, ids: Tensor, gamma: Gamma) -> tuple[Tensor, Tensor]:
-    """q^γ nll and F = q^γ (1 + γ p nll / q), which is -dℓ/d log p_t."""
-    nll, p, q = pixels
-    if isinstance(gamma, Tensor):
-        gamma = gamma.to(q).take(ids)
-    elif gamma == 0:
-        return nll, torch.ones_like(q)
-    focus = q**gamma
-    # nll / q tends to 1 where q is 0; where q is rounded to 0, so is F
-    ratio = nll / q.clamp_min(torch.finfo(q.dtype).tiny)
-    return focus * nll, focus * (1 + gamma * p * ratio)
-
-
-def _weighted_sum(losses: Tensor, weights: Tensor) -> Tensor:
-    return (losses * weights).sum(dtype=torch.float64)
+    def focus(self, nll: Tensor, p: Tensor, q: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """q^γ nll and F q = q^γ (q + γ p nll), from -log p, p and q = 1 - p of the target."""
+        if isinstance(self.gamma, Tensor):
+            gamma = self.gamma.to(q).take(ids)
+            power, factor = q**gamma, torch.addcmul(q, p.mul_(gamma), nll)
+        else:
+            power, factor = q**self.gamma, torch.addcmul(q, p, nll, value=self.gamma)
+        return nll.mul_(power), factor.mul_(power)
 
 
 def _subtract(z: Tensor, highest: Tensor, out: Tensor) -> None:
