@@ -1,0 +1,200 @@
+"""Dice, Jaccard and Tversky: losses on the overlap of whole regions, class by class."""
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from seg.constants import IGNORE_INDEX
+from seg.losses.base import Reduction, SegmentationLoss, mean_of, reduce_losses
+from seg.losses.overlap import overlap_sums
+
+Target = Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"]
+
+
+def dice_loss(
+    logits: Float[Tensor, "n c *d"],
+    target: Target,
+    per_image: bool = False,
+    ignore_index: int = IGNORE_INDEX,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Soft Dice loss: 1 - 2 Σ p q / (Σ p + Σ q), averaged over the classes that occur.
+
+    It is the Tversky loss with α = β = 1/2; see `tversky_loss` for the arguments.
+
+    Reference:
+        Milletari et al., V-Net, 2016, section 3, without squares in the denominator.
+    """
+    return tversky_loss(logits, target, 0.5, 0.5, 1.0, per_image, ignore_index, reduction)
+
+
+def jaccard_loss(
+    logits: Float[Tensor, "n c *d"],
+    target: Target,
+    per_image: bool = False,
+    ignore_index: int = IGNORE_INDEX,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Soft IoU loss: 1 - Σ p q / (Σ p + Σ q - Σ p q), averaged over the classes that occur.
+
+    It is the Tversky loss with α = β = 1; see `tversky_loss` for the arguments.
+
+    Reference:
+        Rahman & Wang, Optimizing Intersection-Over-Union in Deep Neural Networks, 2016, eq. 3.
+    """
+    return tversky_loss(logits, target, 1.0, 1.0, 1.0, per_image, ignore_index, reduction)
+
+
+def tversky_loss(
+    logits: Float[Tensor, "n c *d"],
+    target: Target,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    gamma: float = 1.0,
+    per_image: bool = False,
+    ignore_index: int = IGNORE_INDEX,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Focal Tversky loss: (1 - TI_c)^(1/γ) averaged over the classes c that occur.
+
+    TI_c = TP / (TP + α FP + β FN) with the soft counts TP = Σ p_c q_c, FP = Σ p_c (1 - q_c) and
+    FN = Σ (1 - p_c) q_c over the pixels that count, of the batch or of one image. A class without
+    a pixel there is left out of the mean; no constant is added to the counts.
+
+    Args:
+        logits: Unnormalised scores, classes at dim 1, of which p is the softmax.
+        target: Class ids in [0, C) of any integer dtype, or class probabilities q; in both,
+            `ignore_index` marks what to ignore.
+        alpha: Weight α >= 0 of false positives.
+        beta: Weight β >= 0 of false negatives.
+        gamma: Focusing exponent γ > 0; 1 is the Tversky loss, above 1 classes that overlap badly
+            lead.
+        per_image: Whether to count in each image instead of in the whole batch.
+        ignore_index: Target value of the pixels that count nowhere.
+        reduction: `mean` or `sum` over the images, or `none` for one loss an image (N,); over the
+            batch there is one loss, with `none` (1,). Where every pixel is ignored it is 0, and an
+            image without one that counts is left out of the mean.
+
+    Raises:
+        ValueError: If the shapes do not pair, the classes seem to be last, a label is no class, or
+            a weight or the exponent is out of range.
+
+    Reference:
+        Salehi et al., Tversky Loss Function for Image Segmentation, 2017, eq. 3;
+        Abraham & Khan, A Novel Focal Tversky Loss Function, 2019, eq. 4.
+    """
+    _check(alpha, beta, gamma)
+    sums = overlap_sums(logits, target, ignore_index)
+    losses, weights = _losses(sums if per_image else sums.sum(0, True), alpha, beta, gamma)
+    return reduce_losses(losses, weights, reduction)
+
+
+class TverskyLoss(SegmentationLoss):
+    """Tversky loss: rare classes that are missed more than invented (or, with alpha > beta, not).
+
+    Args:
+        alpha: Weight of false positives, 0 or more.
+        beta: Weight of false negatives, 0 or more; above alpha it raises recall.
+        gamma: Focusing exponent above 0: 1 is plain, 4/3 the usual one of focal Tversky, where
+            classes that overlap badly lead.
+        per_image: Whether to count in each image instead of in the whole batch.
+        ignore_index: Target value of the pixels that count nowhere.
+        reduction: `mean` over the images (or of the batch), their `sum`, or `none`.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.3,
+        beta: float = 0.7,
+        gamma: float = 1.0,
+        per_image: bool = False,
+        ignore_index: int = IGNORE_INDEX,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(ignore_index, reduction)
+        _check(alpha, beta, gamma)
+        self.alpha, self.beta, self.gamma = alpha, beta, gamma
+        self.per_image = per_image
+
+    def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of every image (N,) or of the batch (1,), and whether anything counts in it."""
+        sums = overlap_sums(logits, target, self.ignore_index)
+        return self._losses(sums if self.per_image else sums.sum(0, True))
+
+    def terms(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Per image as for pixels; per batch the overlaps (3 C,), of which the loss is no sum."""
+        if self.per_image:
+            return super().terms(logits, target)
+        return overlap_sums(logits, target, self.ignore_index).sum(0).flatten()
+
+    def value(self, terms: Tensor) -> Tensor:
+        """The mean loss of what `terms` were added up over, a scalar."""
+        if self.per_image:
+            return super().value(terms)
+        return self._losses(terms.view(1, 3, -1))[0][0]
+
+    def num_terms(self, channels: int) -> int:
+        """The length of `terms` for logits of so many channels."""
+        return 2 if self.per_image else 3 * channels
+
+    def _losses(self, sums: Tensor) -> tuple[Tensor, Tensor]:
+        return _losses(sums, self.alpha, self.beta, self.gamma)
+
+
+class DiceLoss(TverskyLoss):
+    """Dice loss: rare classes, each counting as much as a frequent one whatever its pixels.
+
+    Args:
+        per_image: Whether to count in each image instead of in the whole batch.
+        ignore_index: Target value of the pixels that count nowhere.
+        reduction: `mean` over the images (or of the batch), their `sum`, or `none`.
+    """
+
+    def __init__(
+        self,
+        per_image: bool = False,
+        ignore_index: int = IGNORE_INDEX,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(0.5, 0.5, 1.0, per_image, ignore_index, reduction)
+
+
+class JaccardLoss(TverskyLoss):
+    """Jaccard loss: as Dice, for those who are judged by IoU; harder on classes that overlap badly.
+
+    Args:
+        per_image: Whether to count in each image instead of in the whole batch.
+        ignore_index: Target value of the pixels that count nowhere.
+        reduction: `mean` over the images (or of the batch), their `sum`, or `none`.
+    """
+
+    def __init__(
+        self,
+        per_image: bool = False,
+        ignore_index: int = IGNORE_INDEX,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(1.0, 1.0, 1.0, per_image, ignore_index, reduction)
+
+
+def _losses(sums: Tensor, alpha: float, beta: float, gamma: float) -> tuple[Tensor, Tensor]:
+    """Losses (M,) of the sums (M, 3, C) of M images or batches, and whether anything counts."""
+    both, p, q = sums.unbind(1)
+    present = q > 0
+    missed = alpha * (p - both) + beta * (q - both)
+    losses = mean_of(missed, both + missed)  # 1 - TI, (m, c)
+    if gamma != 1:
+        # the slope is infinite at 0, where nothing is left to learn
+        losses = losses.clamp_min(torch.finfo(losses.dtype).tiny).pow(1 / gamma)
+    losses = losses.masked_fill(~present, 0).sum(1)
+    return mean_of(losses, present.sum(1)), present.any(1)
+
+
+def _check(alpha: float, beta: float, gamma: float) -> None:
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name}={value}: expected a finite weight >= 0, such as 0.5.")
+    if alpha == beta == 0:
+        raise ValueError("alpha=0 and beta=0: no error counts; make one of them positive.")
+    if not 0 < gamma < float("inf"):
+        raise ValueError(f"gamma={gamma}: expected a finite exponent > 0, such as 4/3.")
