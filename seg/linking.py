@@ -29,7 +29,7 @@ def link_network(model: Namespace, weights_given: bool) -> None:
         model.network.init_args = Namespace()  # type: ignore[no-untyped-call]
     init_args = model.network.init_args
     parameters = inspect.signature(_import(model.network.class_path)).parameters
-    logits = _import(model.loss.class_path).channels(len(model.class_names))
+    logits = _channels(model.loss, len(model.class_names))
     for key, value in (("classes", logits), ("in_channels", model.in_channels)):
         if key in parameters:
             given = init_args.get(key)
@@ -49,6 +49,15 @@ def link_network(model: Namespace, weights_given: bool) -> None:
             model.mean, model.std = hub_normalisation(
                 init_args.encoder_name, init_args.encoder_weights, model.in_channels
             )
+
+
+def _channels(loss: Namespace, num_classes: int) -> int:
+    """Number of logits a pixel that a loss, or the first part of a sum of losses, needs."""
+    parts = loss.get("init_args", Namespace()).get("parts")  # type: ignore[no-untyped-call]
+    if parts:
+        return _channels(next(iter(parts.values())), num_classes)
+    channels: int = _import(loss.class_path).channels(num_classes)
+    return channels
 
 
 def _import(class_path: str) -> Any:

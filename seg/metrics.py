@@ -81,6 +81,31 @@ class ConfusionMatrix(Metric):
             return scores(self.counts, int(self.images))
 
 
+class TermSums(Metric):
+    """The terms of a loss, added up over a whole data set and over the ranks.
+
+    Args:
+        length: K, the number of terms.
+    """
+
+    full_state_update = False
+    terms: Tensor
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        # float64: sums over a whole split
+        self.add_state("terms", torch.zeros(length, dtype=torch.float64), dist_reduce_fx="sum")
+        self.set_dtype(torch.float64)
+
+    def update(self, terms: Tensor) -> None:
+        """Adds the terms (K,) of a batch."""
+        self.terms += terms
+
+    def compute(self) -> Tensor:
+        """The terms of all ranks, float64 (K,)."""
+        return self.terms.clone()
+
+
 @dataclass(frozen=True)
 class Scores:
     """Scores of every class, (C,) and float64 on the CPU, and of the whole; NaN means undefined.

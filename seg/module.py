@@ -9,12 +9,11 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
-from torchmetrics import SumMetric
 
 from seg.errors import InputError
 from seg.inference import labels, pixel_stride, predict_logits
 from seg.losses import SegmentationLoss
-from seg.metrics import ConfusionMatrix, Scores
+from seg.metrics import ConfusionMatrix, Scores, TermSums
 from seg.networks import load_encoder_weights, load_network_weights, normalisation
 from seg.optim import PolynomialDecay, build_scheduler, parameter_groups, scale_group
 
@@ -93,9 +92,9 @@ class SegmentationModule(L.LightningModule):
         loss.bind(len(class_names))
         self._register_normalisation(mean, std)
         self.confusion = ConfusionMatrix(len(class_names))
-        # float64: sums over a whole split
-        self.loss_sum = SumMetric().set_dtype(torch.float64)
-        self.weight_sum = SumMetric().set_dtype(torch.float64)
+        logits = loss.channels(len(class_names))
+        self._num_terms = [part.num_terms(logits) for _, part in self._parts.values()]
+        self.loss_terms = TermSums(sum(self._num_terms))
         if encoder_weights is not None:
             load_encoder_weights(network, encoder_weights)
         if init_from is not None:
@@ -105,7 +104,13 @@ class SegmentationModule(L.LightningModule):
     def validation_metrics(self) -> list[str]:
         """Names of all that a validation logs, which callbacks may watch."""
         of_classes = [f"val/{kind}/{c}" for kind in ("iou", "dice") for c in self.class_names]
-        return ["val/loss", "val/miou", "val/fwiou", "val/pixel_accuracy", *of_classes]
+        of_parts = [f"val/loss/{name}" for name in self._parts if name]
+        scores = ["val/miou", "val/fwiou", "val/pixel_accuracy", *of_classes]
+        return ["val/loss", *of_parts, *scores]
+
+    @property
+    def _parts(self) -> dict[str, tuple[float, SegmentationLoss]]:
+        return self.loss.components()
 
     @property
     def encoder(self) -> nn.Module | None:
@@ -202,11 +207,20 @@ class SegmentationModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of crops."""
-        loss: Tensor = self.loss(self(batch["image"]), batch["mask"])
-        size = len(batch["image"])
+        logits = self(batch["image"])
+        values = {name: part(logits, batch["mask"]) for name, (_, part) in self._parts.items()}
+        logged = self._with_total("train/loss", values)
+        loss, size = logged["train/loss"], len(batch["image"])
         self.log("train/loss_step", loss, prog_bar=True, batch_size=size)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=size)
+        self.log_dict(logged, on_step=False, on_epoch=True, sync_dist=True, batch_size=size)
         return loss
+
+    def _with_total(self, name: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The weighted sum of the loss's parts as `name`, and the named parts as name/part."""
+        factors = [factor for factor, _ in self._parts.values()]
+        weighed = [factor * v for factor, v in zip(factors, values.values(), strict=True)]
+        parts = {f"{name}/{part}": value for part, value in values.items() if part}
+        return {name: torch.stack(weighed).sum(), **parts}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count whole images at the masks' own size; returns their labels (N, H, W), uint8."""
@@ -227,9 +241,8 @@ class SegmentationModule(L.LightningModule):
     def _evaluate(self, batch: Batch) -> Tensor:
         mask = batch["mask"]
         logits = predict_logits(self.network, self.normalise(batch["image"]), mask.shape[-2:])
-        total, weight = self.loss.terms(logits, mask)
-        self.loss_sum.update(total)
-        self.weight_sum.update(weight)
+        terms = [part.terms(logits, mask) for _, part in self._parts.values()]
+        self.loss_terms.update(torch.cat(terms))
         prediction = labels(logits)
         self.confusion.update(prediction, mask)
         return prediction
@@ -243,12 +256,13 @@ class SegmentationModule(L.LightningModule):
         self._log_scores("test")
 
     def _log_scores(self, split: str) -> None:
-        total, weight = self.loss_sum.compute(), self.weight_sum.compute()
+        terms = torch.split(self.loss_terms.compute(), self._num_terms)
+        parts = zip(self._parts.items(), terms, strict=True)
+        losses = {name: part.value(sums) for (name, (_, part)), sums in parts}
         self.scores = self.confusion.scores()
-        for metric in (self.confusion, self.loss_sum, self.weight_sum):
+        for metric in (self.confusion, self.loss_terms):
             metric.reset()
-        values = {
-            "loss": float(total / weight) if weight > 0 else 0.0,
+        values = self._with_total("loss", losses) | {
             "miou": self.scores.miou,
             "fwiou": self.scores.fwiou,
             "pixel_accuracy": self.scores.pixel_accuracy,

@@ -6,7 +6,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from seg.weighting import POLICIES, class_weights
+from seg.weighting import POLICIES, class_weights, log_priors, parse_policy
 
 PIXELS = [7_000_000, 1_000_000, 50_000, 300]
 IMAGE_PIXELS = [8_050_300, 6_000_000, 2_000_000, 10_000]
@@ -20,6 +20,23 @@ def with_mean_one(values: list[float]) -> torch.Tensor:
 def test_inverse_frequency_is_one_over_the_count() -> None:
     expected = with_mean_one([1 / n for n in PIXELS])
     torch.testing.assert_close(class_weights("inverse_frequency", PIXELS), expected)
+
+
+def test_sqrt_inverse_frequency_is_one_over_the_root_of_the_count() -> None:
+    expected = with_mean_one([1 / math.sqrt(n) for n in PIXELS])
+    torch.testing.assert_close(class_weights("sqrt_inverse_frequency", PIXELS), expected)
+    weights = class_weights("sqrt_inverse_frequency", [100, 4, 1])
+    torch.testing.assert_close(weights, torch.tensor([0.1, 0.5, 1.0]) * 3 / 1.6)
+
+
+def test_log_frequency_is_one_over_the_logarithm_of_the_share() -> None:
+    expected = with_mean_one([1 / math.log(1.02 + n / sum(PIXELS)) for n in PIXELS])
+    torch.testing.assert_close(class_weights("log_frequency", PIXELS), expected)
+
+
+def test_log_frequency_bounds_how_much_more_the_rarest_class_weighs() -> None:
+    common, rare = class_weights("log_frequency", [10**12, 1]).double().tolist()
+    assert rare / common == pytest.approx(math.log(2.02) / math.log(1.02), rel=1e-5)
 
 
 def test_median_frequency_counts_only_the_images_that_show_the_class() -> None:
@@ -67,6 +84,52 @@ def test_effective_number_of_a_single_pixel_is_defined() -> None:
         assert class_weights("effective_number", [1, 0]).tolist() == [1.0, 0.0]
 
 
+def test_the_name_of_a_policy_may_carry_its_beta() -> None:
+    named = class_weights("effective_number(0.999)", PIXELS)
+    assert torch.equal(named, class_weights("effective_number", PIXELS, beta=0.999))
+    assert not torch.equal(named, class_weights("effective_number", PIXELS))
+    assert parse_policy("effective_number(1e-3)", "weight") == ("effective_number", 0.001)
+    assert parse_policy("effective_number", "weight") == ("effective_number", None)
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("rarest", r"weight='rarest': unknown policy.*log_frequency.*a list of numbers"),
+        ("rarest(0.9)", "unknown policy"),
+        ("effective_number(0.9", "unknown policy"),
+        ("effective_number()", "unknown policy"),
+        ("", "weight='': unknown policy"),
+        ("effective_number(1)", r"weight='effective_number\(1\)': β=1: expected.*\[0, 1\)"),
+        ("effective_number(nan)", r"β=nan: expected.*\[0, 1\), such as 0.9999"),
+        ("effective_number(much)", r"β=much: expected.*\[0, 1\), such as 0.9999"),
+        ("median_frequency(0.9)", "β=0.9 does not apply to 'median_frequency'; leave it out"),
+    ],
+)
+def test_what_is_no_policy_is_refused_with_the_option(policy: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_policy(policy, "weight")
+
+
+def test_log_priors_are_the_logarithms_of_the_shares() -> None:
+    priors = log_priors(PIXELS)
+    expected = torch.tensor([math.log(n / sum(PIXELS)) for n in PIXELS])
+    assert priors.dtype == torch.float32
+    torch.testing.assert_close(priors, expected)
+    torch.testing.assert_close(priors.exp().sum(), torch.tensor(1.0))
+
+
+def test_a_class_without_a_pixel_has_the_prior_of_one_pixel_and_a_warning() -> None:
+    with pytest.warns(UserWarning, match=r"class pole: its prior is that of a single pixel"):
+        priors = log_priors([8, 0, 1], ["sky", "pole", "tree"])
+    torch.testing.assert_close(priors.exp(), torch.tensor([0.8, 0.1, 0.1]))
+
+
+def test_log_priors_of_no_pixel_at_all_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"no pixel of any class.*ignored"):
+        log_priors([0, 0])
+
+
 @every_policy
 def test_weights_have_mean_one_over_the_classes_that_occur(policy: str) -> None:
     with pytest.warns(UserWarning, match=r"class pole, fence: its weight is 0"):
@@ -107,6 +170,7 @@ def test_a_tensor_of_counts_gives_the_same_as_a_list(policy: str) -> None:
         (("effective_number", [1, 2], None, None, 1.0), r"beta=1.0.*\[0, 1\)"),
         (("effective_number", [1, 2], None, None, -0.5), r"beta=-0.5.*\[0, 1\)"),
         (("inverse_frequency", [1, 2], None, None, 0.9), "beta=0.9 does not apply"),
+        (("effective_number(0.9)", [1, 2], None, None, 0.9), "names its β; leave out beta=0.9"),
     ],
 )
 def test_what_cannot_give_weights_is_refused(arguments: tuple[object, ...], message: str) -> None:

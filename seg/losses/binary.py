@@ -97,7 +97,8 @@ class BinaryCrossEntropyLoss(BinaryLoss):
 
     Args:
         pos_weight: Weight of the foreground relative to the background, or the policy that derives
-            it from the training set: inverse_frequency, median_frequency or effective_number.
+            it from the training set: inverse_frequency, sqrt_inverse_frequency, median_frequency,
+            log_frequency or effective_number, whose β may follow as in effective_number(0.9999).
         ignore_index: Target value of the pixels that count nowhere.
         reduction: `mean` over the pixels that count, their `sum`, or `none`.
     """

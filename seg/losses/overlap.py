@@ -5,6 +5,7 @@ the backward pass instead of being kept, so that the gradient is the only tensor
 logits.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -38,18 +39,18 @@ def overlap_sums(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
 
 
 def _plain_sums(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    n, c = logits.shape[:2]
+    n, c, pixels = *logits.shape[:2], math.prod(logits.shape[2:])
     logits, target, ignored = softmax_inputs(logits, target, ignore_index)
     p = logits.softmax(1)
     q = target if target.is_floating_point() else one_hot(target, logits)
-    ignored = ignored.view(n, 1, -1)
-    p, q = (_image_first(x, n, c).masked_fill(ignored, 0) for x in (p, q))  # (n, c, pixels)
+    ignored = ignored.reshape(n, 1, pixels)
+    p, q = (_image_first(x, n, c, pixels).masked_fill(ignored, 0) for x in (p, q))
     return torch.stack([(p * q).sum(2), p.sum(2), q.sum(2)], 1)
 
 
-def _image_first(x: Tensor, n: int, c: int) -> Tensor:
-    """(N, C, *d), or (P, C) of the N images' pixels, as (N, C, pixels)."""
-    return x.view(n, -1, c).transpose(1, 2) if x.ndim == 2 else x.flatten(2)
+def _image_first(x: Tensor, n: int, c: int, pixels: int) -> Tensor:
+    """(N, C, *d), or (N P, C) of the images' pixels, as (N, C, P)."""
+    return x.view(n, pixels, c).transpose(1, 2) if x.ndim == 2 else x.reshape(n, c, pixels)
 
 
 class _OverlapSums(torch.autograd.Function):

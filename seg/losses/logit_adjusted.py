@@ -1,0 +1,130 @@
+"""Cross-entropy of logits that are shifted by the classes' log priors."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from seg.constants import IGNORE_INDEX
+from seg.losses.base import Reduction, SegmentationLoss
+from seg.losses.checks import check_class_vector, check_softmax_pair
+from seg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
+from seg.weighting import log_priors
+
+
+def logit_adjusted_cross_entropy(
+    logits: Float[Tensor, "n c *d"],
+    target: Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"],
+    log_prior: Float[Tensor, " c"],
+    tau: float = 1.0,
+    ignore_index: int = IGNORE_INDEX,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Cross-entropy of z + τ log π: the mean of -log softmax(z + τ log π)_t over what counts.
+
+    A rare class must make up for its log π with its own logit, so that z tends to the scores under
+    equal priors. Predict with z as it is: with log π added the adjustment would be undone.
+
+    Args:
+        logits: Unnormalised scores z, classes at dim 1.
+        target: Class ids in [0, C) of any integer dtype, or class probabilities; in both,
+            `ignore_index` marks what to ignore.
+        log_prior: log π, the logarithm of each class's share of the training pixels.
+        tau: τ >= 0: 0 is plain cross-entropy, 1 makes for the least mean error over the classes.
+        ignore_index: Target value of the pixels that count nowhere.
+        reduction: `mean`, `sum`, or `none` for one loss a pixel (N, *d).
+
+    Raises:
+        ValueError: If the shapes do not pair, the classes seem to be last, a label is no class, or
+            τ is negative.
+
+    Reference:
+        Menon et al., Long-tail Learning via Logit Adjustment, 2021, eq. 10.
+    """
+    adjusted = _adjust(logits, target, log_prior, tau)
+    return cross_entropy(adjusted, target, ignore_index=ignore_index, reduction=reduction)
+
+
+class LogitAdjustedCrossEntropyLoss(SegmentationLoss):
+    """Logit-adjusted cross-entropy: rare classes, when every class shall be found equally well.
+
+    Predictions are the largest raw logit, as with any other loss.
+
+    Args:
+        tau: How much of the log priors is added to the logits in training: 0 is cross-entropy,
+            1 makes for the least mean error over the classes.
+        priors: Each class's share of the training pixels, up to a common factor; left out, they
+            are counted in the training set.
+        ignore_index: Target value of the pixels that count nowhere.
+        reduction: `mean` over the pixels that count, their `sum`, or `none`.
+    """
+
+    log_prior: Tensor
+
+    def __init__(
+        self,
+        tau: float = 1.0,
+        priors: list[float] | None = None,
+        ignore_index: int = IGNORE_INDEX,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(ignore_index, reduction)
+        _check_tau(tau)
+        self.tau = tau
+        self.cross_entropy = CrossEntropyLoss(ignore_index=ignore_index, reduction=reduction)
+        if priors is None:
+            self.add_derived("log_prior", "training pixels")
+        else:
+            self._weight_names.append("log_prior")
+            self.register_buffer("log_prior", _logarithms(priors))
+
+    def derive(
+        self,
+        name: str,
+        pixels: Tensor | Sequence[int],
+        image_pixels: Tensor | Sequence[int] | None,
+        class_names: Sequence[str] | None,
+    ) -> Tensor:
+        """The log priors (C,), from the training pixels of each class."""
+        return log_priors(pixels, class_names)
+
+    def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of every pixel of raw logits and whether it counts, both (N, *d)."""
+        return self.cross_entropy.element_losses(self._adjusted(logits, target), target)
+
+    def reduced(
+        self, logits: Tensor, target: Tensor, reduction: Reduction
+    ) -> tuple[Tensor, Tensor]:
+        """As in `SegmentationLoss`, of raw logits."""
+        return self.cross_entropy.reduced(self._adjusted(logits, target), target, reduction)
+
+    def _adjusted(self, logits: Tensor, target: Tensor) -> Tensor:
+        return _adjust(logits, target, self.log_prior, self.tau)
+
+
+def _adjust(logits: Tensor, target: Tensor, log_prior: Tensor, tau: float) -> Tensor:
+    """The logits plus τ log π, in fp32 at least, as they lie in memory."""
+    _check_tau(tau)
+    check_softmax_pair(logits, target)
+    check_class_vector("log_prior", log_prior, logits.shape[1])
+    shift = tau * log_prior.float().view(-1, *(1 for _ in logits.shape[2:]))
+    return logits + shift
+
+
+def _check_tau(tau: float) -> None:
+    if not 0 <= tau < math.inf:
+        raise ValueError(f"tau={tau}: expected a finite number >= 0, such as 1.")
+
+
+def _logarithms(priors: list[float]) -> Tensor:
+    """Log priors (C,), fp32, of shares that add up to 1."""
+    for prior in priors:
+        if not 0 < prior < math.inf:
+            raise ValueError(
+                f"priors={priors}: {prior:g} has no finite logarithm; give positive numbers, a "
+                "small one to a class without a training pixel."
+            )
+    shares = torch.tensor(priors, dtype=torch.float64)
+    return (shares / shares.sum()).log().float()

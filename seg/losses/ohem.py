@@ -1,0 +1,121 @@
+"""Online hard example mining: cross-entropy of the pixels that the network gets most wrong."""
+
+from fractions import Fraction
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from seg.constants import IGNORE_INDEX
+from seg.losses.base import Reduction
+from seg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
+from seg.losses.ranking import hardest_first
+
+
+def ohem_cross_entropy(
+    logits: Float[Tensor, "n c *d"],
+    target: Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"],
+    fraction: float = 0.25,
+    weight: Float[Tensor, " c"] | None = None,
+    ignore_index: int = IGNORE_INDEX,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Mean cross-entropy of the hardest ⌈fraction · V⌉ of the V valid pixels of the batch.
+
+    They are ranked by -w_t log p_t, equal ones by position. The loss is `cross_entropy` with all
+    others ignored, so that `mean` divides by the Σ w_t of those that are kept.
+
+    Args:
+        logits: Unnormalised scores, classes at dim 1.
+        target: Class ids in [0, C) of any integer dtype, or class probabilities; in both,
+            `ignore_index` marks what to ignore.
+        fraction: Share in (0, 1] of the valid pixels to keep; ignored ones do not count in it.
+        weight: One non-negative weight a class.
+        ignore_index: Target value of the pixels that count nowhere.
+        reduction: `mean`, `sum`, or `none` for one loss a pixel (N, *d), 0 where it is not kept.
+
+    Raises:
+        ValueError: If the fraction is no share, the shapes do not pair, the classes seem to be
+            last, or a label is no class.
+
+    Reference:
+        Shrivastava et al., Training Region-based Object Detectors with Online Hard Example Mining,
+        2016, section 4; here with pixels for regions.
+    """
+    target = _hardest(logits, target, fraction, weight, ignore_index)
+    return cross_entropy(logits, target, weight, ignore_index, reduction=reduction)
+
+
+class OhemCrossEntropyLoss(CrossEntropyLoss):
+    """Cross-entropy of the hardest pixels only: for a mass of easy ones that teaches nothing more.
+
+    Of several parts of a batch, such as micro-batches, each keeps its own hardest share.
+
+    Args:
+        fraction: Share in (0, 1] of the valid pixels of a batch to keep.
+        weight: One weight a class, or the policy that derives them from the training set, as for
+            CrossEntropyLoss; pixels are ranked by their weighted loss.
+        ignore_index: Target value of the pixels that count nowhere.
+        reduction: `mean` over the pixels that are kept, their `sum`, or `none`.
+    """
+
+    def __init__(
+        self,
+        fraction: float = 0.25,
+        weight: list[float] | str | None = None,
+        ignore_index: int = IGNORE_INDEX,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(weight, ignore_index, reduction=reduction)
+        _check_fraction(fraction)
+        self.fraction = fraction
+
+    def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted cross-entropy of every pixel and its weight, (N, *d), 0 where not kept."""
+        return super().element_losses(logits, self._hardest(logits, target))
+
+    def reduced(
+        self, logits: Tensor, target: Tensor, reduction: Reduction
+    ) -> tuple[Tensor, Tensor]:
+        """As in `SegmentationLoss`, in one sweep over what is kept where that serves."""
+        return super().reduced(logits, self._hardest(logits, target), reduction)
+
+    def _hardest(self, logits: Tensor, target: Tensor) -> Tensor:
+        return _hardest(logits, target, self.fraction, self.weight, self.ignore_index)
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction <= 1:
+        raise ValueError(
+            f"fraction={fraction}: expected the share in (0, 1] of the pixels to keep, such as "
+            "0.25."
+        )
+
+
+@torch.no_grad()
+def _hardest(
+    logits: Tensor, target: Tensor, fraction: float, weight: Tensor | None, ignore_index: int
+) -> Tensor:
+    """The target with all but the hardest pixels ignored.
+
+    Their number is rounded up exactly, without what floats add to a product such as 0.07 · 100, and
+    stays on the device, so that nothing waits for it.
+    """
+    _check_fraction(fraction)
+    if fraction == 1:
+        return target
+    losses = cross_entropy(logits, target, weight, ignore_index, reduction="none")
+    if not target.is_floating_point():
+        target = target.long()  # in which every ignore_index has room
+    ignored = target == ignore_index
+    if target.is_floating_point():
+        ignored = ignored.any(1)  # (n, c, *d) -> (n, *d)
+    share = Fraction(fraction).limit_denominator(10**6)
+    number = -((~ignored).sum() * -share.numerator // share.denominator)
+    order = hardest_first(losses.reshape(-1), ignored.reshape(-1))
+    ranks = torch.arange(order.numel(), device=order.device)
+    easy = torch.empty_like(ranks, dtype=torch.bool).scatter(0, order, ranks >= number.clamp(min=1))
+    easy = easy.view(losses.shape)
+    return target.masked_fill(
+        easy.unsqueeze(1) if target.is_floating_point() else easy, ignore_index
+    )

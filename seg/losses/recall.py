@@ -1,0 +1,154 @@
+"""Cross-entropy that weighs each class by the share of its pixels that the network misses."""
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from seg.constants import IGNORE_INDEX
+from seg.losses.base import Reduction, SegmentationLoss
+from seg.losses.checks import check_class_vector
+from seg.losses.cross_entropy import cross_entropy
+
+FLOOR = 0.01
+"""Least weight of a class, so that one of which every pixel is found is not forgotten."""
+
+
+def recall_loss(
+    logits: Float[Tensor, "n c *d"],
+    target: Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"],
+    false_negative_rate: Float[Tensor, " c"],
+    ignore_index: int = IGNORE_INDEX,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    """Cross-entropy whose weight of class c is FN_c / (FN_c + TP_c), one minus its recall.
+
+    It is `cross_entropy` with these weights, none below 0.01; as there, `mean` divides by their
+    sum over the pixels, where the authors' code divides by the number of pixels.
+
+    Args:
+        logits: Unnormalised scores, classes at dim 1.
+        target: Class ids in [0, C) of any integer dtype, or class probabilities; in both,
+            `ignore_index` marks what to ignore.
+        false_negative_rate: Share in [0, 1] of each class's pixels that are taken for another.
+        ignore_index: Target value of the pixels that count nowhere.
+        reduction: `mean`, `sum`, or `none` for one loss a pixel (N, *d).
+
+    Raises:
+        ValueError: If the shapes do not pair, the classes seem to be last, or a label is no class.
+
+    Reference:
+        Tian et al., Recall Loss for Imbalanced Image Classification and Semantic Segmentation,
+        2021.
+    """
+    weight = false_negative_rate.clamp_min(FLOOR)
+    return cross_entropy(logits, target, weight, ignore_index, reduction=reduction)
+
+
+class RecallLoss(SegmentationLoss):
+    """Recall loss: rare classes that are missed, weighed by how often they still are.
+
+    The rates come from running counts of pixels: those that are of class c, and those of them that
+    the network took for another. Training counts every batch after its loss was computed; a class
+    that no batch has shown yet has rate 1. The counts travel in the state_dict. Of probabilities
+    as target the most likely class is counted. Each micro-batch of an accumulated step counts as a
+    batch, and with several processes each counts its own.
+
+    Args:
+        momentum: Share in [0, 1] of a class's counts that is kept at each batch that shows it: 0
+            looks at the last such batch alone, 1 at all of them since the start alike.
+        ignore_index: Target value of the pixels that count nowhere.
+        reduction: `mean` over the pixels that count, their `sum`, or `none`.
+    """
+
+    counts: Tensor | None
+
+    def __init__(
+        self,
+        momentum: float = 0.99,
+        ignore_index: int = IGNORE_INDEX,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(ignore_index, reduction)
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"momentum={momentum}: expected a share in [0, 1], such as 0.99.")
+        self.momentum = momentum
+        self.register_buffer("counts", None)
+
+    def bind(self, num_classes: int) -> None:
+        """Makes room for the counts (2, C) of hits and misses, which start at 0."""
+        super().bind(num_classes)
+        if self.counts is None:
+            self.register_buffer("counts", torch.zeros(2, num_classes))
+        else:
+            check_class_vector("counts", self.counts[0], num_classes)
+
+    def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted loss of every pixel and its weight, both (N, *d); counts them in training."""
+        return self._weighed(logits, target, "none")
+
+    def reduced(
+        self, logits: Tensor, target: Tensor, reduction: Reduction
+    ) -> tuple[Tensor, Tensor]:
+        """As in `SegmentationLoss`; counts the pixels in training."""
+        loss, weights = self._weighed(logits, target, reduction)
+        return loss, weights.sum().to(loss.dtype)
+
+    def _weighed(
+        self, logits: Tensor, target: Tensor, reduction: Reduction
+    ) -> tuple[Tensor, Tensor]:
+        """The loss under a reduction, and the weight of every pixel (N, *d)."""
+        counts = self.counts
+        if counts is None:
+            counts = logits.new_zeros(2, logits.shape[1], dtype=torch.float32)
+        rate = false_negative_rate(counts)
+        loss = recall_loss(logits, target, rate, self.ignore_index, reduction)
+        classes, ignored = _labels(target, self.ignore_index)
+        if self.training:
+            self._count(counts, _hits_and_misses(logits, classes, ignored))
+        weight = rate.clamp_min(FLOOR).to(loss.dtype)
+        if target.is_floating_point():
+            weights = (target * weight.view(-1, *(1 for _ in target.shape[2:]))).sum(1)
+        else:
+            weights = weight[classes]
+        return loss, weights.masked_fill(ignored, 0)
+
+    @torch.no_grad()
+    def _count(self, counts: Tensor, batch: Tensor) -> None:
+        if self.counts is None:
+            self.register_buffer("counts", counts)
+        counts.mul_(torch.where(batch.sum(0) > 0, self.momentum, 1.0)).add_(batch)
+
+
+def false_negative_rate(counts: Tensor) -> Tensor:
+    """Share of each class's pixels that the network misses, (C,); 1 where it saw none.
+
+    Args:
+        counts: Hits and misses of each class, (2, C).
+    """
+    hits, misses = counts.float()
+    return torch.where(hits + misses > 0, misses / (hits + misses).clamp_min(1), 1)
+
+
+def _labels(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Class ids (N, *d), int64 and 0 where ignored, and where that is."""
+    if target.is_floating_point():
+        ignored = (target == ignore_index).any(1)
+        target = target.argmax(1)
+    else:
+        target = target.long()
+        ignored = target == ignore_index
+    return target.masked_fill(ignored, 0), ignored
+
+
+def _hits_and_misses(logits: Tensor, classes: Tensor, ignored: Tensor) -> Tensor:
+    """How many pixels of each class have its logit as their largest, and how many not, (2, C).
+
+    A tie is a hit, so that the order of the classes does not matter.
+    """
+    logits = logits.detach()
+    channels = logits.shape[1]
+    own = logits.gather(1, classes.unsqueeze(1)).squeeze(1)
+    missed = own < logits.amax(1)  # on a CPU an eighth of the time of argmax
+    slot = (classes + channels * missed).masked_fill(ignored, 2 * channels).flatten()
+    counts = slot.new_zeros(2 * channels + 1).index_add_(0, slot, torch.ones_like(slot))
+    return counts[:-1].view(2, channels)  # without the slot of what is ignored

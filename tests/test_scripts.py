@@ -1,0 +1,63 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def peak_bytes():
+    spec = importlib.util.spec_from_file_location("bench_measure", SCRIPTS / "bench_measure.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.peak_bytes
+
+
+class Scratch(torch.autograd.Function):
+    """Allocates 3 times its input for a while in the forward pass and 4 times in the backward."""
+
+    @staticmethod
+    def forward(ctx, values):
+        torch.empty(3, *values.shape)
+        ctx.save_for_backward(torch.empty_like(values))
+        return values.sum()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        torch.empty(4, *ctx.saved_tensors[0].shape)
+        return ctx.saved_tensors[0].zero_()
+
+
+def test_peak_memory_adds_what_is_held_at_once_and_not_what_was_freed(peak_bytes):
+    def call():
+        held = torch.empty(1_000_000, dtype=torch.uint8)
+        torch.empty(3_000_000, dtype=torch.uint8)
+        torch.empty(2_000_000, dtype=torch.uint8)
+        return held
+
+    assert peak_bytes(call, CPU) == 4_000_000
+
+
+def test_peak_memory_leaves_out_what_was_allocated_before_the_call(peak_bytes):
+    before = torch.zeros(1_000_000)
+    assert peak_bytes(lambda: before.add_(1), CPU) < 1000
+
+
+def test_peak_memory_of_cross_entropy_is_three_times_its_logits(peak_bytes):
+    logits = torch.randn(2, 19, 64, 64, requires_grad=True)
+    target = torch.randint(19, (2, 64, 64))
+    peak = peak_bytes(lambda: torch.autograd.grad(F.cross_entropy(logits, target), logits), CPU)
+    # the log-softmax, its gradient and the gradient of the logits
+    assert peak / logits.nbytes == pytest.approx(3, abs=0.01)
+
+
+def test_peak_memory_holds_the_scratch_of_an_autograd_function(peak_bytes):
+    values = torch.randn(100_000, requires_grad=True)
+    forward_only = peak_bytes(lambda: Scratch.apply(values), CPU)
+    both = peak_bytes(lambda: torch.autograd.grad(Scratch.apply(values), values), CPU)
+    assert forward_only / values.nbytes == pytest.approx(3, abs=0.01)
+    assert both / values.nbytes == pytest.approx(1 + 4, abs=0.01)
