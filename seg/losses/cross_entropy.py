@@ -2,14 +2,16 @@
 
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss, check_reduction, reduce_losses
-from seg.losses.checks import check_class_vector
+from seg.losses.checks import check_class_vector, check_softmax_pair
 from seg.losses.fused import focal_terms
+from seg.losses.nll import of_pixels, pixel_nll
 from seg.losses.sweep import can_sweep
 from seg.losses.targets import per_channel, softmax_inputs
 
@@ -106,6 +108,9 @@ def _reduced(
 ) -> tuple[Tensor, Tensor]:
     """The loss and the divisor of its mean."""
     options = (weight, ignore_index, label_smoothing)
+    check_softmax_pair(logits, target)
+    if weight is not None:
+        check_class_vector("weight", weight, logits.shape[1])
     if reduction != "none" and label_smoothing == 0 and can_sweep(logits, target):
         plain = partial(_plain_sum, target, *options)
         return focal_terms(logits, target, weight, 0.0, ignore_index, plain, reduction == "mean")
@@ -126,10 +131,17 @@ def _element_losses(
     ignore_index: int,
     label_smoothing: float,
 ) -> tuple[Tensor, Tensor]:
-    logits, target, ignored = softmax_inputs(logits, target, ignore_index)
+    check_softmax_pair(logits, target)
     if weight is not None:
         check_class_vector("weight", weight, logits.shape[1])
-        weight = weight.to(logits.dtype)
+        weight = weight.to(torch.promote_types(logits.dtype, torch.float32))
+    if not target.is_floating_point() and label_smoothing == 0:
+        nll, ids, ignored = pixel_nll(logits, target, ignore_index)
+        if weight is None:
+            return nll, ~ignored
+        weights = of_pixels(weight, ids, ignored)
+        return weights * nll, weights
+    logits, target, ignored = softmax_inputs(logits, target, ignore_index)
     losses = F.cross_entropy(
         logits, target, weight, reduction="none", label_smoothing=label_smoothing
     )

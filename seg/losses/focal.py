@@ -10,9 +10,10 @@ from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss, check_reduction, reduce_losses
-from seg.losses.checks import check_class_vector
+from seg.losses.checks import check_class_vector, check_softmax_pair
 from seg.losses.cross_entropy import check_smoothing
 from seg.losses.fused import Gamma, focal_terms
+from seg.losses.nll import of_pixels, pixel_nll
 from seg.losses.sweep import can_sweep
 from seg.losses.targets import one_hot, per_channel, softmax_inputs
 
@@ -133,8 +134,7 @@ def _reduced(
 ) -> tuple[Tensor, Tensor]:
     """The loss and the divisor of its mean."""
     alpha, gamma, ignore_index, smoothing = options
-    if not isinstance(gamma, Tensor):
-        check_gamma(gamma)
+    _check(logits, target, alpha, gamma)
     if reduction != "none" and smoothing == 0 and can_sweep(logits, target):
         plain = partial(_plain_sum, target, options)
         return focal_terms(logits, target, alpha, gamma, ignore_index, plain, reduction == "mean")
@@ -146,39 +146,51 @@ def _plain_sum(target: Tensor, options: _Options, logits: Tensor) -> Tensor:
     return _element_losses(logits, target, options)[0].sum()
 
 
-def _element_losses(logits: Tensor, target: Tensor, options: _Options) -> tuple[Tensor, Tensor]:
-    alpha, gamma, ignore_index, smoothing = options
-    logits, target, ignored = softmax_inputs(logits, target, ignore_index)
+def _check(logits: Tensor, target: Tensor, alpha: Tensor | None, gamma: Gamma) -> None:
+    check_softmax_pair(logits, target)
     if alpha is not None:
         check_class_vector("alpha", alpha, logits.shape[1])
-        alpha = alpha.to(logits.dtype)
     if isinstance(gamma, Tensor):
         check_class_vector("gamma", gamma, logits.shape[1])
-        gamma = gamma.to(logits.dtype)
-    if target.is_floating_point() or smoothing:
-        losses, weights = _soft(logits, target, alpha, gamma, smoothing)
     else:
-        nll = F.cross_entropy(logits, target, reduction="none")  # -log p_t
-        weights = None if alpha is None else alpha[target]
-        exponent = gamma[target] if isinstance(gamma, Tensor) else gamma
-        losses = power(-torch.expm1(-nll), exponent) * (nll if weights is None else weights * nll)
-    losses = losses.view(ignored.shape).masked_fill(ignored, 0)
-    if weights is None:
+        check_gamma(gamma)
+
+
+def _element_losses(logits: Tensor, target: Tensor, options: _Options) -> tuple[Tensor, Tensor]:
+    alpha, gamma, ignore_index, smoothing = options
+    _check(logits, target, alpha, gamma)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    alpha = None if alpha is None else alpha.to(dtype)
+    gamma = gamma.to(dtype) if isinstance(gamma, Tensor) else gamma
+    if target.is_floating_point() or smoothing:
+        return _soft(logits, target, alpha, gamma, ignore_index, smoothing)
+    nll, ids, ignored = pixel_nll(logits, target, ignore_index)
+    exponent = of_pixels(gamma, ids, ignored) if isinstance(gamma, Tensor) else gamma
+    losses = power(1 - torch.exp(-nll), exponent) * nll
+    if alpha is None:
         return losses, ~ignored
-    return losses, weights.view(ignored.shape).masked_fill(ignored, 0)
+    weights = of_pixels(alpha, ids, ignored)
+    return weights * losses, weights
 
 
 def _soft(
-    logits: Tensor, target: Tensor, alpha: Tensor | None, gamma: Gamma, smoothing: float
-) -> tuple[Tensor, Tensor | None]:
+    logits: Tensor,
+    target: Tensor,
+    alpha: Tensor | None,
+    gamma: Gamma,
+    ignore_index: int,
+    smoothing: float,
+) -> tuple[Tensor, Tensor]:
     """Losses and weights for class probabilities: the expectation over the classes."""
+    logits, target, ignored = softmax_inputs(logits, target, ignore_index)
     nll = -F.log_softmax(logits, 1)
     if not target.is_floating_point():
         target = one_hot(target, logits)
-    weights = None if alpha is None else (target * per_channel(alpha, logits)).sum(1)
+    weighted = target if alpha is None else target * per_channel(alpha, logits)
+    weights = ~ignored if alpha is None else weighted.sum(1).view(ignored.shape)
     if smoothing:
         target = target * (1 - smoothing) + smoothing / logits.shape[1]
-    if alpha is not None:
-        target = target * per_channel(alpha, logits)
+        weighted = target if alpha is None else target * per_channel(alpha, logits)
     exponent = per_channel(gamma, logits) if isinstance(gamma, Tensor) else gamma
-    return (target * power(-torch.expm1(-nll), exponent) * nll).sum(1), weights
+    losses = (weighted * power(-torch.expm1(-nll), exponent) * nll).sum(1).view(ignored.shape)
+    return losses.masked_fill(ignored, 0), weights.masked_fill(ignored, 0)

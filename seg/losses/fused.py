@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from seg.losses.base import mean_of
-from seg.losses.checks import check_class_vector, check_softmax_pair
 from seg.losses.sweep import Labels, chunks, flattened
 
 Gamma = float | Tensor
@@ -32,7 +31,7 @@ def focal_terms(
 
     Args:
         logits: Scores (N, C, *d), used as they lie, contiguous or channels-last.
-        target: Class ids (N, *d) of any integer dtype.
+        target: Class ids (N, *d) of any integer dtype, known to pair with the logits.
         weight: Weights w (C,); None for 1.
         gamma: Exponent γ, a number or one a class (C,).
         ignore_index: Target value of the pixels that count nowhere.
@@ -43,9 +42,6 @@ def focal_terms(
     Returns:
         The sum or the mean, differentiable, and Σ w_t; scalars, fp32 at least.
     """
-    check_softmax_pair(logits, target)
-    if weight is not None:
-        check_class_vector("weight", weight, logits.shape[1])
     labels = Labels(target, weight, logits, ignore_index)
     weights = labels.weight_sum()
     divisor = weights if mean else torch.ones_like(weights)

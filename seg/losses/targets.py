@@ -51,6 +51,11 @@ def binary_inputs(
         which elements are ignored; all three (N, C, *d).
     """
     target, ignored = _probabilities(pair_binary(logits, target), ignore_index)
+    if not logits.is_contiguous() and logits.shape[1] > 1:
+        # results take the layout of the first operand, which shall be that of the logits
+        target, ignored = (
+            torch.empty_like(logits, dtype=x.dtype).copy_(x) for x in (target, ignored)
+        )
     logits = _at_least_fp32(torch.where(ignored, 0, logits))
     return logits, target.to(logits.dtype), ignored
 
@@ -81,6 +86,11 @@ def _probabilities(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         return target, torch.zeros_like(target)
     if not target.is_floating_point():
         target = target.long()
+    elif ignore_index in (0, 1):
+        raise ValueError(
+            f"ignore_index {ignore_index} is a probability as well: every {ignore_index:.1f} of "
+            "the target would be ignored; use another, such as 255."
+        )
     ignored = target == ignore_index
     target = target.masked_fill(ignored, 0)
     check_range(target, 1 + ROUNDING, f"in [0, 1] or ignore_index {ignore_index}")

@@ -9,6 +9,7 @@ from jaxtyping import TypeCheckError, jaxtyped
 from torch import Tensor
 
 from seg.losses import (
+    BinaryCrossEntropyLoss,
     CrossEntropyLoss,
     binary_cross_entropy,
     binary_focal_loss,
@@ -107,3 +108,14 @@ def test_annotations_hold_for_every_form_of_input(loss: object) -> None:
         assert typed(torch.randn(2, 3, 6, 7), torch.zeros(2, 3, 6, 7).int()).isfinite()
     with pytest.raises(TypeCheckError):
         typed(torch.ones(8, channels).int(), torch.zeros(8).long())
+
+
+@pytest.mark.parametrize("ignore_index", [0, 1])
+def test_an_ignore_index_that_is_a_probability_is_refused_with_probabilities(
+    ignore_index: int,
+) -> None:
+    logits = torch.zeros(1, 3, 2)
+    with pytest.raises(ValueError, match=f"ignore_index {ignore_index} is a probability"):
+        CrossEntropyLoss(ignore_index=ignore_index)(logits, torch.full((1, 3, 2), 1 / 3))
+    with pytest.raises(ValueError, match=f"ignore_index {ignore_index} is a probability"):
+        BinaryCrossEntropyLoss(ignore_index=ignore_index)(logits, torch.full((1, 3, 2), 0.5))

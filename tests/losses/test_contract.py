@@ -11,12 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from seg import losses
 from seg.losses import (
     BinaryCrossEntropyLoss,
     BinaryFocalLoss,
+    BoundaryLoss,
+    CompoundLoss,
     CrossEntropyLoss,
+    DiceLoss,
     FocalLoss,
+    JaccardLoss,
+    LogitAdjustedCrossEntropyLoss,
+    LovaszLoss,
+    OhemCrossEntropyLoss,
+    RecallLoss,
     SegmentationLoss,
+    TverskyLoss,
 )
 from seg.losses.contract import CLAUSES, check_loss
 
@@ -34,12 +44,25 @@ OURS = {
     "focal_zero": FocalLoss(gamma=0.0, reduction="sum"),
     "focal_tenth": FocalLoss(gamma=0.1, reduction="none"),
     "focal_half_weighted": FocalLoss(gamma=0.5, alpha=WEIGHTS),
+    "focal_smoothed": FocalLoss(alpha=WEIGHTS, label_smoothing=0.2),
+    "focal_by_class": FocalLoss(gamma=[0.0, 0.5, 1.0, 2.0]),
     "focal_five_by_policy": FocalLoss(gamma=5.0, alpha="median_frequency"),
     "binary": BinaryCrossEntropyLoss(),
     "binary_weighted": BinaryCrossEntropyLoss(pos_weight=3.0),
     "binary_multi_label": BinaryCrossEntropyLoss(pos_weight=[3.0, 1.0, 0.5]),
     "binary_focal": BinaryFocalLoss(),
     "binary_focal_half": BinaryFocalLoss(gamma=0.5, alpha=None),
+    "ohem": OhemCrossEntropyLoss(fraction=0.3, weight=WEIGHTS),
+    "logit_adjusted": LogitAdjustedCrossEntropyLoss(),
+    "recall": RecallLoss(),
+    "dice": DiceLoss(),
+    "dice_per_image": DiceLoss(per_image=True),
+    "jaccard": JaccardLoss(),
+    "tversky_focal": TverskyLoss(gamma=4 / 3),
+    "lovasz": LovaszLoss(),
+    "lovasz_per_image": LovaszLoss(per_image=True),
+    "boundary": BoundaryLoss(),
+    "compound": CompoundLoss({"ce": CrossEntropyLoss(), "dice": DiceLoss()}, {"dice": 2.0}),
 }
 
 
@@ -48,7 +71,14 @@ def test_a_loss_of_ours_breaks_nothing(loss: SegmentationLoss) -> None:
     assert check_loss(loss) == []
 
 
+def test_every_loss_of_the_package_is_among_them() -> None:
+    public = (getattr(losses, name) for name in losses.__all__)
+    classes = {x for x in public if isinstance(x, type) and issubclass(x, SegmentationLoss)}
+    assert {type(loss) for loss in OURS.values()} == classes - {SegmentationLoss}
+
+
 def test_the_number_of_classes_may_be_another() -> None:
+    assert check_loss(DiceLoss(), num_classes=2) == []
     assert check_loss(FocalLoss(), num_classes=2) == []
     assert check_loss(CrossEntropyLoss(), num_classes=40) == []
     assert check_loss(BinaryFocalLoss(), num_classes=3) == []

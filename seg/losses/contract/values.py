@@ -13,8 +13,11 @@ from seg.losses.contract.subject import Subject, measure, require, tensors
 def reductions(subject: Subject) -> None:
     """`none` is 0 where ignored, `sum` its sum, `mean` that over Σ weights; others are refused.
 
-    `none` has the shape of the target, or (N,) or (1,) for a loss of images or of a batch.
+    `none` has the shape of the target, or (N,) or (1,) for a loss of images or of a batch. A sum
+    of losses is exempt: its parts reduce each its own elements.
     """
+    if _is_sum(subject.loss):
+        return
     require(hasattr(subject.loss, "reduction"), "it has no attribute `reduction`")
     logits, target = subject.sample(3, 4, 5, ignored=True)
     single, total, mean = (
@@ -33,10 +36,11 @@ def reductions(subject: Subject) -> None:
 def split_terms(subject: Subject) -> None:
     """Terms add up over parts of a batch to those of the whole, of which the value is the loss.
 
-    For losses with `terms`; exempt is one whose elements depend on the rest of the batch.
+    For losses with `terms`; exempt is one whose elements depend on the rest of the batch, and a sum
+    of losses, of which the parts have them.
     """
     loss = subject.loss
-    if not isinstance(loss, SegmentationLoss):
+    if not isinstance(loss, SegmentationLoss) or _is_sum(loss):
         return
     logits, target = subject.sample(3, 4, 5, ignored=True)
     parts = [(logits[i : i + 1], target[i : i + 1]) for i in range(3)]
@@ -50,6 +54,10 @@ def split_terms(subject: Subject) -> None:
     torch.testing.assert_close(summed, loss.terms(logits, target), rtol=subject.rtol, atol=1e-13)
     mean = _with_reduction(loss, "mean")(logits, target)
     torch.testing.assert_close(loss.value(summed), mean, rtol=subject.rtol, atol=0)
+
+
+def _is_sum(loss: nn.Module) -> bool:
+    return isinstance(loss, SegmentationLoss) and "" not in loss.components()
 
 
 def shift_invariance(subject: Subject) -> None:
