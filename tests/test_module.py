@@ -10,7 +10,15 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from seg.errors import InputError
-from seg.losses import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss
+from seg.losses import (
+    BinaryCrossEntropyLoss,
+    BinaryFocalLoss,
+    CompoundLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    dice_loss,
+)
 from seg.module import SegmentationModule
 
 NAMES = ["background", "plate", "crack"]
@@ -105,6 +113,38 @@ def test_validation_scores_are_scikit_learns_over_all_valid_pixels(tmp_path):
     assert found["val/miou"] == pytest.approx(expected.mean(), rel=1e-6)
     assert found["val/loss"] == pytest.approx(float(losses / valid), rel=1e-5)
     assert module.scores.images == 5
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_the_parts_of_a_sum_of_losses_are_logged_by_name_over_the_whole_split(tmp_path, batch_size):
+    data = Data(count=5)
+    data.val_dataloader = lambda: DataLoader(data.samples, batch_size=batch_size)
+    loss = CompoundLoss({"focal": FocalLoss(), "dice": DiceLoss()}, {"dice": 2.0})
+    module = SegmentationModule(unet(), loss, NAMES)
+    (found,) = trainer(tmp_path).validate(module, data, verbose=False)
+    everything = next(iter(DataLoader(data.samples, batch_size=5)))
+    with torch.no_grad():
+        logits = module.eval()(everything["image"]).double()
+    focal = FocalLoss()(logits, everything["mask"]).item()
+    dice = dice_loss(logits, everything["mask"]).item()  # of the split, not a mean over batches
+    assert found["val/loss/focal"] == pytest.approx(focal, rel=1e-5)
+    assert found["val/loss/dice"] == pytest.approx(dice, rel=1e-5)
+    assert found["val/loss"] == pytest.approx(focal + 2 * dice, rel=1e-5)
+    assert {"val/loss/focal", "val/loss/dice"} <= set(module.validation_metrics)
+
+
+def test_training_logs_the_parts_of_a_sum_of_losses_by_name(tmp_path):
+    parts = {
+        "ce": BinaryCrossEntropyLoss(pos_weight="median_frequency"),
+        "focal": BinaryFocalLoss(),
+    }
+    module = SegmentationModule(unet(classes=1), CompoundLoss(parts), ["background", "crack"])
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(module, Data(classes=2))
+    metrics = run.callback_metrics
+    total = metrics["train/loss/ce"] + metrics["train/loss/focal"]
+    assert metrics["train/loss/focal"] > 0
+    assert metrics["train/loss"] == pytest.approx(total.item(), rel=1e-6)
 
 
 def test_predictions_are_brought_to_each_images_own_size():

@@ -100,8 +100,8 @@ def _sweep(
     room: Tensor | None = None
     for at in chunks(z):
         part, rows = z[at], labels.rows(labels.ids[at[0], at[2]])
-        if room is None:
-            room = torch.empty_like(part, dtype=dtype)
+        if room is None:  # of two classes it is not needed
+            room = torch.empty_like(part if part.shape[1] > 2 else part[:0], dtype=dtype)
         e = room[: part.shape[0], :, : part.shape[2]]
         weights = labels.table.index_select(0, rows.view(-1)).view(rows.shape).unsqueeze(1)
         total += walk.chunk(part, rows, weights, e, None if gradient is None else gradient[at])
@@ -152,7 +152,7 @@ class _Walk(NamedTuple):
     ) -> Tensor:
         """As `classes`, from x = z_other - z_t alone: p_t = σ(-x), with fewer exponentials."""
         first, second = z[:, :1].to(e.dtype), z[:, 1:].to(e.dtype)
-        sign = torch.sub(1, rows.to(e.dtype), alpha=2).unsqueeze(1)  # 1 if t is 0, -1 if it is 1
+        sign = rows.to(e.dtype).mul_(-2).add_(1).unsqueeze(1)  # 1 if t is 0, -1 if it is 1
         x = (second - first).mul_(sign)
         # log1p and softplus run ten times slower than log
         losses = x.relu().sub_(x.abs().sigmoid_().log_())
@@ -176,7 +176,7 @@ class _Walk(NamedTuple):
             gamma = self.gamma.to(q).take(ids)
             power, factor = q**gamma, torch.addcmul(q, p.mul_(gamma), nll)
         else:
-            power, factor = q**self.gamma, torch.addcmul(q, p, nll, value=self.gamma)
+            power, factor = q**self.gamma, torch.addcmul(q, p, nll, value=self.gamma, out=p)
         return nll.mul_(power), factor.mul_(power)
 
 

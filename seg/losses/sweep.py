@@ -10,6 +10,10 @@ from seg.losses.checks import label_error
 CHUNK = {"cpu": 2**20, "cuda": 2**26}
 """Logits a chunk: 4 MB of floats stay in a CPU's cache; a GPU has launches to save instead."""
 
+PIXELS = {"cpu": 3 * 2**14, "cuda": 2**26}
+"""Pixels a chunk at most, so that what a pixel needs takes a tenth of its logits' memory at most;
+above 2^15, from where on torch shares an operation out among threads."""
+
 At = tuple[slice, slice, slice]
 """Where a chunk lies in (N, C, P)."""
 
@@ -32,7 +36,8 @@ def flattened(logits: Tensor) -> Tensor:
 def chunks(z: Tensor) -> Iterator[At]:
     """Slices of (N, C, P): pixels of one image, or several whole images if these are small."""
     n, c, p = z.shape
-    pixels = max(1, CHUNK[z.device.type] // c)
+    kind = z.device.type
+    pixels = max(1, min(PIXELS[kind], CHUNK[kind] // c))
     width = min(p, pixels)
     images = max(1, pixels // width)
     for i in range(0, n, images):
