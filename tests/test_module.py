@@ -135,7 +135,7 @@ def test_the_parts_of_a_sum_of_losses_are_logged_by_name_over_the_whole_split(tm
 
 def test_training_logs_the_parts_of_a_sum_of_losses_by_name(tmp_path):
     parts = {
-        "ce": BinaryCrossEntropyLoss(pos_weight="median_frequency"),
+        "ce": BinaryCrossEntropyLoss(pos_weight=3.0),
         "focal": BinaryFocalLoss(),
     }
     module = SegmentationModule(unet(classes=1), CompoundLoss(parts), ["background", "crack"])
