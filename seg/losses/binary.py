@@ -165,9 +165,15 @@ def _check_alpha(alpha: float | None) -> None:
 def _cross_entropies(
     logits: Tensor, target: Tensor, pos_weight: Tensor | None, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
-    shape = target.shape
+    shape, soft = target.shape, target.is_floating_point()
     logits, labels, ignored = binary_inputs(logits, target, ignore_index)
-    losses = _cross_entropy(logits, labels, pos_weight)
+    weight = _foreground_weight(logits, pos_weight)
+    if soft:
+        # two log-sigmoids, as softplus(z) - t z cancels on confident pixels
+        losses = -weight * labels * F.logsigmoid(logits) - (1 - labels) * F.logsigmoid(-logits)
+    else:
+        losses = -F.logsigmoid(_margin(logits, labels))
+        losses = losses if pos_weight is None else losses * (1 + (weight - 1) * labels)
     return losses.masked_fill(ignored, 0).reshape(shape), ~ignored.reshape(shape)
 
 
@@ -176,20 +182,29 @@ def _focal_losses(
 ) -> tuple[Tensor, Tensor]:
     check_gamma(gamma)
     _check_alpha(alpha)
-    shape = target.shape
+    shape, soft = target.shape, target.is_floating_point()
     logits, labels, ignored = binary_inputs(logits, target, ignore_index)
-    miss = labels * torch.sigmoid(-logits) + (1 - labels) * torch.sigmoid(logits)  # 1 - p_t
-    losses = power(miss, gamma) * _cross_entropy(logits, labels, None)
+    if soft:
+        miss = labels * torch.sigmoid(-logits) + (1 - labels) * torch.sigmoid(logits)  # 1 - p_t
+        nll = -labels * F.logsigmoid(logits) - (1 - labels) * F.logsigmoid(-logits)
+    else:
+        margin = _margin(logits, labels)
+        miss, nll = torch.sigmoid(-margin), -F.logsigmoid(margin)
+    losses = power(miss, gamma) * nll
     if alpha is not None:
-        losses = losses * (alpha * labels + (1 - alpha) * (1 - labels))
+        losses = losses * (1 - alpha + (2 * alpha - 1) * labels)
     return losses.masked_fill(ignored, 0).reshape(shape), ~ignored.reshape(shape)
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, pos_weight: Tensor | None) -> Tensor:
-    """Element losses; two log-sigmoids, as softplus(z) - t z cancels on confident pixels."""
-    foreground = labels
-    if pos_weight is not None:
-        if pos_weight.numel() != 1:
-            check_class_vector("pos_weight", pos_weight, logits.shape[1])
-        foreground = labels * per_channel(pos_weight, logits)
-    return -foreground * F.logsigmoid(logits) - (1 - labels) * F.logsigmoid(-logits)
+def _margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logit z of the foreground and -z of the background, for labels 1 and 0."""
+    return logits * (2 * labels - 1)
+
+
+def _foreground_weight(logits: Tensor, pos_weight: Tensor | None) -> Tensor | float:
+    """1 or the weight, ready to broadcast over the logits."""
+    if pos_weight is None:
+        return 1.0
+    if pos_weight.numel() != 1:
+        check_class_vector("pos_weight", pos_weight, logits.shape[1])
+    return per_channel(pos_weight, logits)
