@@ -11,7 +11,7 @@ from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss, check_reduction, reduce_losses
 from seg.losses.checks import check_class_vector, check_softmax_pair
 from seg.losses.fused import focal_terms
-from seg.losses.nll import of_pixels, pixel_nll
+from seg.losses.nll import pixel_nll
 from seg.losses.sweep import can_sweep
 from seg.losses.targets import per_channel, softmax_inputs
 
@@ -136,11 +136,11 @@ def _element_losses(
         check_class_vector("weight", weight, logits.shape[1])
         weight = weight.to(torch.promote_types(logits.dtype, torch.float32))
     if not target.is_floating_point() and label_smoothing == 0:
-        nll, ids, ignored = pixel_nll(logits, target, ignore_index)
+        pixels = pixel_nll(logits, target, ignore_index)
         if weight is None:
-            return nll, ~ignored
-        weights = of_pixels(weight, ids, ignored)
-        return weights * nll, weights
+            return pixels.nll, pixels.counts
+        weights = pixels.of(weight)
+        return weights * pixels.nll, weights
     logits, target, ignored = softmax_inputs(logits, target, ignore_index)
     losses = F.cross_entropy(
         logits, target, weight, reduction="none", label_smoothing=label_smoothing

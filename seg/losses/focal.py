@@ -13,7 +13,7 @@ from seg.losses.base import Reduction, SegmentationLoss, check_reduction, reduce
 from seg.losses.checks import check_class_vector, check_softmax_pair
 from seg.losses.cross_entropy import check_smoothing
 from seg.losses.fused import Gamma, focal_terms
-from seg.losses.nll import of_pixels, pixel_nll
+from seg.losses.nll import pixel_nll
 from seg.losses.sweep import can_sweep
 from seg.losses.targets import one_hot, per_channel, softmax_inputs
 
@@ -164,12 +164,12 @@ def _element_losses(logits: Tensor, target: Tensor, options: _Options) -> tuple[
     gamma = gamma.to(dtype) if isinstance(gamma, Tensor) else gamma
     if target.is_floating_point() or smoothing:
         return _soft(logits, target, alpha, gamma, ignore_index, smoothing)
-    nll, ids, ignored = pixel_nll(logits, target, ignore_index)
-    exponent = of_pixels(gamma, ids, ignored) if isinstance(gamma, Tensor) else gamma
-    losses = power(1 - torch.exp(-nll), exponent) * nll
+    pixels = pixel_nll(logits, target, ignore_index)
+    exponent = pixels.of(gamma) if isinstance(gamma, Tensor) else gamma
+    losses = power(1 - torch.exp(-pixels.nll), exponent) * pixels.nll
     if alpha is None:
-        return losses, ~ignored
-    weights = of_pixels(alpha, ids, ignored)
+        return losses, pixels.counts
+    weights = pixels.of(alpha)
     return weights * losses, weights
 
 

@@ -85,11 +85,15 @@ def test_probabilities_outside_0_to_1_are_refused_with_their_value(loss: object)
     refused(loss, torch.randn(2, 5, 6, 7), target, "2.5", "[0, 1]", "255")
 
 
-def test_a_compiled_loss_refuses_a_wrong_label_too() -> None:
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_compiled_loss_refuses_a_wrong_label_with_its_value_too(classes: int) -> None:
     torch.compiler.reset()
     compiled = torch.compile(CrossEntropyLoss(), fullgraph=True, backend="aot_eager")
-    with pytest.raises(RuntimeError, match=re.escape("a class id 0..4 or ignore_index 255")):
-        compiled(torch.randn(2, 5, 6, 7), IDS + 5)
+    wrong = IDS.clamp(max=1)
+    wrong[0, 0, 0] = 17
+    message = f"target value 17 is not a class id 0..{classes - 1} or ignore_index 255"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        compiled(torch.randn(2, classes, 6, 7), wrong)
 
 
 @pytest.mark.parametrize("loss", SOFTMAX + BINARY)
