@@ -167,7 +167,7 @@ class SegCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse a callback that would wait for a metric which is never logged."""
-        logged = [*self.model.validation_metrics, "train/loss", "train/loss_step"]
+        logged = [*self.model.validation_metrics, *self.model.training_metrics]
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             monitor = getattr(callback, "monitor", None)
             if monitor is not None and monitor not in logged:

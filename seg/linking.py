@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 
 from seg.checkpoint import read_config
 from seg.errors import InputError
+from seg.losses import CompoundLoss
 from seg.networks import hub_normalisation, is_weight_file
 
 
@@ -53,10 +54,10 @@ def link_network(model: Namespace, weights_given: bool) -> None:
 
 def _channels(loss: Namespace, num_classes: int) -> int:
     """Number of logits a pixel that a loss, or the first part of a sum of losses, needs."""
-    parts = loss.get("init_args", Namespace()).get("parts")  # type: ignore[no-untyped-call]
-    if parts:
-        return _channels(next(iter(parts.values())), num_classes)
-    channels: int = _import(loss.class_path).channels(num_classes)
+    loss_class = _import(loss.class_path)
+    if issubclass(loss_class, CompoundLoss) and loss.init_args.parts:
+        return _channels(next(iter(loss.init_args.parts.values())), num_classes)
+    channels: int = loss_class.channels(num_classes)
     return channels
 
 

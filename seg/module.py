@@ -109,6 +109,12 @@ class SegmentationModule(L.LightningModule):
         return ["val/loss", *of_parts, *scores]
 
     @property
+    def training_metrics(self) -> list[str]:
+        """Names of all that training logs, which callbacks may watch."""
+        of_parts = [f"train/loss/{name}" for name in self._parts if name]
+        return ["train/loss", "train/loss_step", *of_parts]
+
+    @property
     def _parts(self) -> dict[str, tuple[float, SegmentationLoss]]:
         return self.loss.components()
 

@@ -144,6 +144,7 @@ def test_training_logs_the_parts_of_a_sum_of_losses_by_name(tmp_path):
     metrics = run.callback_metrics
     total = metrics["train/loss/ce"] + metrics["train/loss/focal"]
     assert metrics["train/loss/focal"] > 0
+    assert {name for name in metrics if name.startswith("train/")} == {*module.training_metrics}
     assert metrics["train/loss"] == pytest.approx(total.item(), rel=1e-6)
 
 

@@ -35,8 +35,7 @@ def focal_terms(
         weight: Weights w (C,); None for 1.
         gamma: Exponent γ, a number or one a class (C,).
         ignore_index: Target value of the pixels that count nowhere.
-        plain: The sum from logits alone by differentiable operations, for a second derivative and
-            for a second backward pass.
+        plain: The sum from logits alone by differentiable operations, for a second derivative.
         mean: Whether to divide the sum by Σ w_t, which gives 0 if that is 0.
 
     Returns:
@@ -50,7 +49,11 @@ def focal_terms(
 
 
 class _FocalTotal(torch.autograd.Function):
-    """The sum over a divisor; its gradient is made in the forward pass, given in the other."""
+    """The sum over a divisor; its gradient is made in the forward pass, given in the other.
+
+    In fp16 the gradient of the sum is kept instead, and divided in the backward pass together with
+    the slope: a loss scale comes with that, too late for what had been rounded to 0 before.
+    """
 
     @staticmethod
     def forward(
@@ -62,25 +65,31 @@ class _FocalTotal(torch.autograd.Function):
         plain: Callable[[Tensor], Tensor],
     ) -> Tensor:
         gradient = torch.empty_like(flattened(logits)) if ctx.needs_input_grad[0] else None
-        total = _sweep(logits, labels, gamma, divisor, gradient)
+        total = _sweep(logits, labels, gamma, _scale(logits, divisor), gradient)
         ctx.gradient, ctx.plain, ctx.rest = gradient, plain, (labels, gamma, divisor)
         ctx.save_for_backward(logits)
         return mean_of(total, divisor).to(labels.table.dtype)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:
-        (slope,), (logits,) = slopes, ctx.saved_tensors
+        (slope,), (logits,), (labels, gamma, divisor) = slopes, ctx.saved_tensors, ctx.rest
         if torch.is_grad_enabled():
-            scale = mean_of(slope, ctx.rest[-1])
-            return _plain_gradient(ctx.plain, logits, scale), *[None] * 4
+            return _plain_gradient(ctx.plain, logits, mean_of(slope, divisor)), *[None] * 4
         gradient, ctx.gradient = ctx.gradient, None  # the engine may write into what it was given
         if gradient is None:  # a second backward pass
             gradient = torch.empty_like(flattened(logits))
-            labels, gamma, divisor = ctx.rest
-            _sweep(logits, labels, gamma, divisor, gradient)
+            _sweep(logits, labels, gamma, _scale(logits, divisor), gradient)
+        if logits.dtype == torch.float16:
+            slope = mean_of(slope, divisor).to(slope.dtype)
         if slope.is_cuda or slope != 1:
             gradient *= slope
         return gradient.view(logits.shape), *[None] * 4
+
+
+def _scale(logits: Tensor, divisor: Tensor) -> Tensor:
+    """What the sweep multiplies the gradient of the sum with."""
+    one = torch.ones_like(divisor)
+    return one if logits.dtype == torch.float16 else mean_of(one, divisor)
 
 
 def _plain_gradient(plain: Callable[[Tensor], Tensor], logits: Tensor, slope: Tensor) -> Tensor:
@@ -90,13 +99,13 @@ def _plain_gradient(plain: Callable[[Tensor], Tensor], logits: Tensor, slope: Te
 
 
 def _sweep(
-    logits: Tensor, labels: Labels, gamma: Gamma, divisor: Tensor, gradient: Tensor | None
+    logits: Tensor, labels: Labels, gamma: Gamma, scale: Tensor, gradient: Tensor | None
 ) -> Tensor:
-    """The sum, a float64 scalar; fills `gradient` (N, C, P) with that of sum / divisor."""
+    """The sum, a float64 scalar; fills `gradient` (N, C, P) with that of the sum times `scale`."""
     z = flattened(logits)
     dtype = labels.table.dtype
-    walk = _Walk(gamma, mean_of(torch.ones_like(divisor), divisor).to(dtype))
-    total = torch.zeros_like(divisor)  # float64, so that the chunks add up without loss
+    walk = _Walk(gamma, scale.to(dtype))
+    total = torch.zeros_like(scale)  # float64, so that the chunks add up without loss
     room: Tensor | None = None
     for at in chunks(z):
         part, rows = z[at], labels.rows(labels.ids[at[0], at[2]])
@@ -181,7 +190,7 @@ class _Walk(NamedTuple):
 
 
 def _subtract(z: Tensor, highest: Tensor, out: Tensor) -> None:
-    """Z - highest in the precision of `out`."""
+    """Writes z - highest in the precision of `out`."""
     if z.dtype == out.dtype:
         torch.sub(z, highest, out=out)
     else:
@@ -189,7 +198,7 @@ def _subtract(z: Tensor, highest: Tensor, out: Tensor) -> None:
 
 
 def _multiply(e: Tensor, factor: Tensor, out: Tensor) -> None:
-    """E * factor rounded to the precision of `out`, written once."""
+    """Writes e * factor once, rounded to the precision of `out`."""
     if e.dtype == out.dtype:
         torch.mul(e, factor, out=out)
     else:

@@ -11,8 +11,8 @@ CHUNK = {"cpu": 2**20, "cuda": 2**26}
 """Logits a chunk: 4 MB of floats stay in a CPU's cache; a GPU has launches to save instead."""
 
 PIXELS = {"cpu": 3 * 2**14, "cuda": 2**26}
-"""Pixels a chunk at most, so that what a pixel needs takes a tenth of its logits' memory at most;
-above 2^15, from where on torch shares an operation out among threads."""
+"""Pixels a chunk at most, so that with few classes what each pixel needs stays small beside the
+logits; above 2^15, from where on torch shares an operation out among threads."""
 
 At = tuple[slice, slice, slice]
 """Where a chunk lies in (N, C, P)."""

@@ -128,3 +128,19 @@ def test_a_gamma_that_favours_easy_pixels_is_refused(gamma: float) -> None:
         FocalLoss(gamma=gamma)
     with pytest.raises(ValueError, match=rf"gamma={gamma}.*>= 0"):
         focal_loss(logits, target, gamma=gamma)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_a_loss_scale_keeps_the_small_gradients_of_a_large_image_in_fp16(
+    gamma: float, classes: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, classes, 512, 512, generator=generator).half()
+    target = torch.randint(0, classes, (1, 512, 512), generator=generator)
+    slopes = []
+    for scale, dtype in ((65536, torch.float16), (1, torch.float64)):
+        leaf = logits.to(dtype).requires_grad_()
+        (slope,) = torch.autograd.grad(scale * focal_loss(leaf, target, gamma=gamma), leaf)
+        slopes.append(slope.double() / scale)
+    assert (slopes[0] - slopes[1]).norm() < 1e-3 * slopes[1].norm()
