@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from seg.constants import IGNORE_INDEX
 from seg.losses.checks import check_class_vector
+from seg.ranks import Ranks
 from seg.weighting import class_weights, parse_policy
 
 Reduction = Literal["none", "mean", "sum"]
@@ -100,6 +101,58 @@ class SegmentationLoss(nn.Module):
     def num_terms(self, channels: int) -> int:
         """The length K of `terms` for logits of so many channels."""
         return 2
+
+    def divisor(self, target: Tensor, channels: int) -> Tensor | None:
+        """The divisor of the mean, a float64 scalar, where the target alone decides it; else None.
+
+        Divisors add up over the parts of a batch. With that of the whole, `share` of each part can
+        be differentiated as soon as its logits are there.
+
+        Args:
+            target: Class ids (N, *d) of a part of a batch.
+            channels: Number of logits a pixel.
+
+        Raises:
+            ValueError: If a label is no class.
+        """
+        return None
+
+    def share(self, logits: Tensor, target: Tensor, divisor: Tensor) -> Tensor:
+        """What a part of a batch adds to the mean over the whole, whose divisor is known.
+
+        Args:
+            logits: Scores (N, C, *d) of the part.
+            target: Its class ids (N, *d), of which `divisor` was asked before.
+            divisor: Of the whole batch, float64; 1 makes shares of the sum.
+        """
+        self._require_weights()
+        total = self.reduced(logits, target, "sum")[0]
+        return mean_of(total, divisor.to(total.dtype))
+
+    def rank_share(self, logits: Tensor, target: Tensor, ranks: Ranks) -> Tensor:
+        """What this rank adds to the loss of the batch of all ranks, whatever decides its divisor.
+
+        The ranks' shares add up to the loss, their gradients to its gradient.
+
+        Args:
+            logits: Scores (N, C, *d) of this rank's part of the batch, all of it.
+            target: Its class ids or probabilities.
+            ranks: The ranks that share the batch, with N images each.
+        """
+        self._require_weights()
+        total, divisor = self.reduced(logits, target, "sum")
+        return total if self.reduction == "sum" else mean_of(total, ranks.sum(divisor))
+
+    def observed(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        """Sums (K,) by which the loss adapts itself after a step; None if it does not.
+
+        They add up over the parts of a batch. Training calls `adapt` with those of the whole;
+        `forward` does so by itself.
+        """
+        return None
+
+    def adapt(self, observed: Tensor) -> None:
+        """Take in the sums of a whole batch."""
 
     def components(self) -> dict[str, tuple[float, "SegmentationLoss"]]:
         """Factor and loss of each part, by name; a loss that is no sum of losses is its own."""

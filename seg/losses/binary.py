@@ -91,6 +91,10 @@ class BinaryLoss(SegmentationLoss):
             )
         return 1
 
+    def divisor(self, target: Tensor, channels: int) -> Tensor | None:
+        """The number of elements that count."""
+        return (target != self.ignore_index).sum(dtype=torch.float64)
+
 
 class BinaryCrossEntropyLoss(BinaryLoss):
     """Sigmoid cross-entropy: one foreground; with `pos_weight`, a foreground that is rare.

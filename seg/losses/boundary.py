@@ -8,6 +8,7 @@ from torch import Tensor
 from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss, reduce_losses
 from seg.losses.checks import check_range
+from seg.losses.sweep import divisor_of_ids
 from seg.losses.targets import softmax_inputs
 
 CANDIDATES = 2**25
@@ -91,6 +92,10 @@ class BoundaryLoss(SegmentationLoss):
         """Loss of every pixel and whether it counts, both (N, *d)."""
         return _element_losses(logits, target, self.ignore_index)
 
+    def divisor(self, target: Tensor, channels: int) -> Tensor | None:
+        """The number of pixels that count, of ids; None of probabilities."""
+        return divisor_of_ids(target, None, channels, self.ignore_index)
+
 
 def _element_losses(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     if logits.ndim == 2:
@@ -157,7 +162,9 @@ def _distances_2d(of_class: Tensor) -> Tensor:
         plane = cv2.distanceTransform(
             elsewhere[image, class_id], cv2.DIST_L2, cv2.DIST_MASK_PRECISE
         )
-        distances[image, class_id] = torch.from_numpy(plane)
+        # squares are whole numbers; OpenCV's last bit varies from call to call
+        squares = torch.from_numpy(plane).double().square_().round_()
+        distances[image, class_id] = squares.sqrt_()
     return distances
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss, check_reduction, reduce_losses
 from seg.losses.checks import check_class_vector, check_softmax_pair
-from seg.losses.fused import focal_terms
+from seg.losses.fused import focal_share, focal_terms
 from seg.losses.nll import pixel_nll
-from seg.losses.sweep import can_sweep
+from seg.losses.sweep import can_sweep, divisor_of_ids
 from seg.losses.targets import per_channel, softmax_inputs
 
 
@@ -87,6 +87,17 @@ class CrossEntropyLoss(SegmentationLoss):
         """As in `SegmentationLoss`, in one sweep where that serves."""
         return _reduced(logits, target, reduction, *self._options)
 
+    def divisor(self, target: Tensor, channels: int) -> Tensor | None:
+        """Σ w_t of ids; None of probabilities."""
+        return divisor_of_ids(target, self.weight, channels, self.ignore_index)
+
+    def share(self, logits: Tensor, target: Tensor, divisor: Tensor) -> Tensor:
+        """As in `SegmentationLoss`, in one sweep where that serves."""
+        self._require_weights()
+        if self.label_smoothing or not can_sweep(logits, target):
+            return super().share(logits, target, divisor)
+        return cross_entropy_share(logits, target, self.weight, self.ignore_index, divisor)
+
     @property
     def _options(self) -> tuple[Tensor | None, int, float]:
         return self.weight, self.ignore_index, self.label_smoothing
@@ -96,6 +107,15 @@ def check_smoothing(label_smoothing: float) -> None:
     """Refuses a share that is none."""
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing={label_smoothing}: expected a share in [0, 1].")
+
+
+def cross_entropy_share(
+    logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, divisor: Tensor
+) -> Tensor:
+    """The sum over the pixels of ids that were checked, over a divisor that is known."""
+    check_softmax_pair(logits, target)
+    plain = partial(_plain_sum, target, weight, ignore_index, 0.0)
+    return focal_share(logits, target, weight, 0.0, ignore_index, plain, divisor)
 
 
 def _reduced(

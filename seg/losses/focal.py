@@ -12,9 +12,9 @@ from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss, check_reduction, reduce_losses
 from seg.losses.checks import check_class_vector, check_softmax_pair
 from seg.losses.cross_entropy import check_smoothing
-from seg.losses.fused import Gamma, focal_terms
+from seg.losses.fused import Gamma, focal_share, focal_terms
 from seg.losses.nll import pixel_nll
-from seg.losses.sweep import can_sweep
+from seg.losses.sweep import can_sweep, divisor_of_ids
 from seg.losses.targets import one_hot, per_channel, softmax_inputs
 
 
@@ -101,6 +101,20 @@ class FocalLoss(SegmentationLoss):
     ) -> tuple[Tensor, Tensor]:
         """As in `SegmentationLoss`, in one sweep where that serves."""
         return _reduced(logits, target, reduction, self._options)
+
+    def divisor(self, target: Tensor, channels: int) -> Tensor | None:
+        """Σ α_t of ids; None of probabilities."""
+        return divisor_of_ids(target, self.alpha, channels, self.ignore_index)
+
+    def share(self, logits: Tensor, target: Tensor, divisor: Tensor) -> Tensor:
+        """As in `SegmentationLoss`, in one sweep where that serves."""
+        self._require_weights()
+        if self.label_smoothing or not can_sweep(logits, target):
+            return super().share(logits, target, divisor)
+        _check(logits, target, self.alpha, self.gamma)
+        plain = partial(_plain_sum, target, self._options)
+        options = self.alpha, self.gamma, self.ignore_index
+        return focal_share(logits, target, *options, plain, divisor)
 
     @property
     def _options(self) -> "_Options":

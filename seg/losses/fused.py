@@ -41,11 +41,29 @@ def focal_terms(
     Returns:
         The sum or the mean, differentiable, and Σ w_t; scalars, fp32 at least.
     """
-    labels = Labels(target, weight, logits, ignore_index)
+    labels = Labels(target, weight, logits.shape[1], logits.dtype, ignore_index)
     weights = labels.weight_sum()
     divisor = weights if mean else torch.ones_like(weights)
     total: Tensor = _FocalTotal.apply(logits, labels, gamma, divisor, plain)
     return total, weights.to(total.dtype)
+
+
+def focal_share(
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    gamma: Gamma,
+    ignore_index: int,
+    plain: Callable[[Tensor], Tensor],
+    divisor: Tensor,
+) -> Tensor:
+    """The sum of `focal_terms` over a divisor (float64 scalar) that is known; 0 if that is 0.
+
+    The labels are taken as they are: what made the divisor has checked them.
+    """
+    labels = Labels(target, weight, logits.shape[1], logits.dtype, ignore_index)
+    share: Tensor = _FocalTotal.apply(logits, labels, gamma, divisor, plain)
+    return share
 
 
 class _FocalTotal(torch.autograd.Function):

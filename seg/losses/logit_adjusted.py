@@ -100,6 +100,15 @@ class LogitAdjustedCrossEntropyLoss(SegmentationLoss):
         """As in `SegmentationLoss`, of raw logits."""
         return self.cross_entropy.reduced(self._adjusted(logits, target), target, reduction)
 
+    def divisor(self, target: Tensor, channels: int) -> Tensor | None:
+        """The number of pixels that count, of ids; None of probabilities."""
+        return self.cross_entropy.divisor(target, channels)
+
+    def share(self, logits: Tensor, target: Tensor, divisor: Tensor) -> Tensor:
+        """As in `SegmentationLoss`, of raw logits."""
+        self._require_weights()
+        return self.cross_entropy.share(self._adjusted(logits, target), target, divisor)
+
     def _adjusted(self, logits: Tensor, target: Tensor) -> Tensor:
         return _adjust(logits, target, self.log_prior, self.tau)
 

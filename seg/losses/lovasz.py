@@ -10,7 +10,8 @@ from torch import Tensor
 from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss, mean_of, reduce_losses
 from seg.losses.ranking import hardest_first
-from seg.losses.targets import softmax_inputs
+from seg.losses.targets import images_that_count, softmax_inputs
+from seg.ranks import Ranks
 
 
 def lovasz_softmax_loss(
@@ -56,8 +57,9 @@ def lovasz_softmax_loss(
 class LovaszLoss(SegmentationLoss):
     """Lovász-Softmax: where IoU is the score, rare classes count as much as frequent ones.
 
-    Of several parts of a batch, such as micro-batches, the mean of their losses is taken. It is the
-    loss of the whole with `per_image`, but not of a batch taken as one image.
+    With the batch as one image, a training step orders the pixels of all its devices and
+    micro-batches together, for which the errors of all pixels are sent to every device; with
+    `per_image` nothing is. In evaluation each batch is an image, and their mean is taken.
 
     Args:
         per_image: Whether each image has a loss of its own; otherwise the batch is one image, which
@@ -79,6 +81,16 @@ class LovaszLoss(SegmentationLoss):
     def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of every image and whether it counts, (N,), or (1,) for the batch as one."""
         return _element_losses(logits, target, self.ignore_index, self.per_image)
+
+    def divisor(self, target: Tensor, channels: int) -> Tensor | None:
+        """Per image the number of images that count; None of the batch as one."""
+        return images_that_count(target, self.ignore_index) if self.per_image else None
+
+    def rank_share(self, logits: Tensor, target: Tensor, ranks: Ranks) -> Tensor:
+        """As in `SegmentationLoss`, with the batch of all ranks as one image."""
+        if self.per_image or ranks.size == 1:
+            return super().rank_share(logits, target, ranks)
+        return _rank_share(logits, target, self.ignore_index, ranks)
 
 
 def _element_losses(
@@ -168,6 +180,27 @@ def _image_loss(
     if gradient is not None:
         gradient.sub_(mean_slope.unsqueeze(1)).mul_(p).div_(present.clamp(min=1))
     return mean_of(total, present), present > 0
+
+
+def _rank_share(logits: Tensor, target: Tensor, ignore_index: int, ranks: Ranks) -> Tensor:
+    """What this rank's pixels add to the loss of the batch of all ranks as one image."""
+    p, target, ignored = _probabilities(logits, target, ignore_index)
+    soft = target.is_floating_point()
+    # what gloo and NCCL both send
+    targets = ranks.gather(target if soft else target.int())  # (n, ranks, [c,] s)
+    ignoreds = ranks.gather(ignored.byte()).bool()
+    total, present = p.new_zeros(()), p.new_zeros((), dtype=torch.int64)
+    for c in range(p.shape[1]):
+        q, own = (targets[:, :, c], target[:, c]) if soft else (targets == c, target == c)
+        here = (q > 0).any()
+        if p.device.type == "cpu" and not here:
+            continue
+        present += here
+        errors = (p[:, c] - own.to(p.dtype)).abs()  # (n, s)
+        everyones = ranks.gather(errors)
+        slopes = _pixel_slopes(*(x.reshape(-1) for x in (everyones, q, ignoreds)))
+        total = total + (errors * slopes.view_as(everyones)[:, ranks.rank]).sum()
+    return mean_of(total, present)
 
 
 def _pixel_slopes(errors: Tensor, foreground: Tensor, ignored: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
-from seg.losses.base import Reduction
+from seg.losses.base import Reduction, mean_of
 from seg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
-from seg.losses.ranking import hardest_first
+from seg.losses.ranking import among_hardest
+from seg.ranks import ALONE, Ranks
 
 
 def ohem_cross_entropy(
@@ -49,7 +50,8 @@ def ohem_cross_entropy(
 class OhemCrossEntropyLoss(CrossEntropyLoss):
     """Cross-entropy of the hardest pixels only: for a mass of easy ones that teaches nothing more.
 
-    Of several parts of a batch, such as micro-batches, each keeps its own hardest share.
+    A training step ranks the pixels of all its devices and micro-batches together; in evaluation
+    each batch keeps its own hardest share.
 
     Args:
         fraction: Share in (0, 1] of the valid pixels of a batch to keep.
@@ -80,6 +82,18 @@ class OhemCrossEntropyLoss(CrossEntropyLoss):
         """As in `SegmentationLoss`, in one sweep over what is kept where that serves."""
         return super().reduced(logits, self._hardest(logits, target), reduction)
 
+    def divisor(self, target: Tensor, channels: int) -> Tensor | None:
+        """None: the losses decide what is kept."""
+        return None
+
+    def rank_share(self, logits: Tensor, target: Tensor, ranks: Ranks) -> Tensor:
+        """As in `SegmentationLoss`, of the hardest pixels of all ranks."""
+        self._require_weights()
+        options = self.fraction, self.weight, self.ignore_index
+        kept = _hardest(logits, target, *options, ranks)
+        total, divisor = super().reduced(logits, kept, "sum")
+        return total if self.reduction == "sum" else mean_of(total, ranks.sum(divisor))
+
     def _hardest(self, logits: Tensor, target: Tensor) -> Tensor:
         return _hardest(logits, target, self.fraction, self.weight, self.ignore_index)
 
@@ -94,7 +108,12 @@ def _check_fraction(fraction: float) -> None:
 
 @torch.no_grad()
 def _hardest(
-    logits: Tensor, target: Tensor, fraction: float, weight: Tensor | None, ignore_index: int
+    logits: Tensor,
+    target: Tensor,
+    fraction: float,
+    weight: Tensor | None,
+    ignore_index: int,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """The target with all but the hardest pixels ignored.
 
@@ -111,11 +130,12 @@ def _hardest(
     if target.is_floating_point():
         ignored = ignored.any(1)  # (n, c, *d) -> (n, *d)
     share = Fraction(fraction).limit_denominator(10**6)
-    number = -((~ignored).sum() * -share.numerator // share.denominator)
-    order = hardest_first(losses.reshape(-1), ignored.reshape(-1))
-    ranks = torch.arange(order.numel(), device=order.device)
-    easy = torch.empty_like(ranks, dtype=torch.bool).scatter(0, order, ranks >= number.clamp(min=1))
-    easy = easy.view(losses.shape)
+    valid = ranks.sum((~ignored).sum())
+    number = -(valid * -share.numerator // share.denominator)
+    number = torch.minimum(number.clamp(min=1), valid)
+    rows, out = (x.unsqueeze(-1).flatten(1) for x in (losses, ignored))  # (n, p)
+    kept = among_hardest(rows, out, number, ranks)
+    easy = ~kept.view(losses.shape)
     return target.masked_fill(
         easy.unsqueeze(1) if target.is_floating_point() else easy, ignore_index
     )

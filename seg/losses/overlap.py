@@ -32,7 +32,7 @@ def overlap_sums(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     if not can_sweep(logits, target):
         return _plain_sums(logits, target, ignore_index)
     check_softmax_pair(logits, target)
-    labels = Labels(target, None, logits, ignore_index)
+    labels = Labels(target, None, logits.shape[1], logits.dtype, ignore_index)
     labels.weight_sum()  # refuses what is no label
     sums: Tensor = _OverlapSums.apply(logits, target, labels)
     return sums

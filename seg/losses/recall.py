@@ -7,7 +7,8 @@ from torch import Tensor
 from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss
 from seg.losses.checks import check_class_vector
-from seg.losses.cross_entropy import cross_entropy
+from seg.losses.cross_entropy import cross_entropy, cross_entropy_share
+from seg.losses.sweep import can_sweep, divisor_of_ids
 
 FLOOR = 0.01
 """Least weight of a class, so that one of which every pixel is found is not forgotten."""
@@ -50,8 +51,7 @@ class RecallLoss(SegmentationLoss):
     The rates come from running counts of pixels: those that are of class c, and those of them that
     the network took for another. Training counts every batch after its loss was computed; a class
     that no batch has shown yet has rate 1. The counts travel in the state_dict. Of probabilities
-    as target the most likely class is counted. Each micro-batch of an accumulated step counts as a
-    batch, and with several processes each counts its own.
+    as target the most likely class is counted.
 
     Args:
         momentum: Share in [0, 1] of a class's counts that is kept at each batch that shows it: 0
@@ -83,40 +83,67 @@ class RecallLoss(SegmentationLoss):
             check_class_vector("counts", self.counts[0], num_classes)
 
     def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted loss of every pixel and its weight, both (N, *d); counts them in training."""
+        """Weighted loss of every pixel and its weight, both (N, *d)."""
         return self._weighed(logits, target, "none")
 
     def reduced(
         self, logits: Tensor, target: Tensor, reduction: Reduction
     ) -> tuple[Tensor, Tensor]:
-        """As in `SegmentationLoss`; counts the pixels in training."""
+        """As in `SegmentationLoss`."""
         loss, weights = self._weighed(logits, target, reduction)
         return loss, weights.sum().to(loss.dtype)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss of logits (N, C, *d); in training their pixels are counted then."""
+        loss = super().forward(logits, target)
+        if self.training:
+            self.adapt(self.observed(logits, target))
+        return loss
+
+    def divisor(self, target: Tensor, channels: int) -> Tensor | None:
+        """Σ of the weights of ids, by what was counted before; None of probabilities."""
+        return divisor_of_ids(target, self._weight(channels, target), channels, self.ignore_index)
+
+    def share(self, logits: Tensor, target: Tensor, divisor: Tensor) -> Tensor:
+        """As in `SegmentationLoss`, in one sweep where that serves."""
+        if not can_sweep(logits, target):
+            return super().share(logits, target, divisor)
+        weight = self._weight(logits.shape[1], logits)
+        return cross_entropy_share(logits, target, weight, self.ignore_index, divisor)
+
+    def observed(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Hits and misses of every class, (2 C,)."""
+        classes, ignored = _labels(target, self.ignore_index)
+        return _hits_and_misses(logits, classes, ignored).flatten()
+
+    @torch.no_grad()
+    def adapt(self, observed: Tensor) -> None:
+        """Take in hits and misses (2 C,) of a batch."""
+        batch = observed.view(2, -1)
+        if self.counts is None:
+            self.register_buffer("counts", torch.zeros_like(batch, dtype=torch.float32))
+        assert self.counts is not None
+        self.counts.mul_(torch.where(batch.sum(0) > 0, self.momentum, 1.0)).add_(batch)
+
+    def _weight(self, channels: int, like: Tensor) -> Tensor:
+        """Weight of every class (C,), on the device of `like`."""
+        if self.counts is None:
+            return torch.ones(channels, device=like.device)
+        return false_negative_rate(self.counts).clamp_min(FLOOR)
 
     def _weighed(
         self, logits: Tensor, target: Tensor, reduction: Reduction
     ) -> tuple[Tensor, Tensor]:
         """The loss under a reduction, and the weight of every pixel (N, *d)."""
-        counts = self.counts
-        if counts is None:
-            counts = logits.new_zeros(2, logits.shape[1], dtype=torch.float32)
-        rate = false_negative_rate(counts)
-        loss = recall_loss(logits, target, rate, self.ignore_index, reduction)
+        weight = self._weight(logits.shape[1], logits)
+        loss = cross_entropy(logits, target, weight, self.ignore_index, reduction=reduction)
         classes, ignored = _labels(target, self.ignore_index)
-        if self.training:
-            self._count(counts, _hits_and_misses(logits, classes, ignored))
-        weight = rate.clamp_min(FLOOR).to(loss.dtype)
+        weight = weight.to(loss.dtype)
         if target.is_floating_point():
             weights = (target * weight.view(-1, *(1 for _ in target.shape[2:]))).sum(1)
         else:
             weights = weight[classes]
         return loss, weights.masked_fill(ignored, 0)
-
-    @torch.no_grad()
-    def _count(self, counts: Tensor, batch: Tensor) -> None:
-        if self.counts is None:
-            self.register_buffer("counts", counts)
-        counts.mul_(torch.where(batch.sum(0) > 0, self.momentum, 1.0)).add_(batch)
 
 
 def false_negative_rate(counts: Tensor) -> Tensor:

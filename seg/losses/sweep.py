@@ -54,20 +54,26 @@ class Labels:
     Args:
         target: The ids.
         weight: Weights (C,), fp32 at least; None for 1.
-        logits: Scores (N, C, *d) of the same pixels, for the number of classes and the dtype.
+        num_classes: Number of classes C.
+        dtype: Of the table; of the logits, fp32 at least.
         ignore_index: Target value of the pixels that count nowhere.
     """
 
     def __init__(
-        self, target: Tensor, weight: Tensor | None, logits: Tensor, ignore_index: int
+        self,
+        target: Tensor,
+        weight: Tensor | None,
+        num_classes: int,
+        dtype: torch.dtype,
+        ignore_index: int,
     ) -> None:
-        self.num_classes = logits.shape[1]
+        self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.ids = target.reshape(target.shape[0], -1)
         self._bytes = target.dtype == torch.uint8 or _fit_in_bytes(target)
-        dtype = torch.promote_types(logits.dtype, torch.float32)
+        dtype = torch.promote_types(dtype, torch.float32)
         rows = max(256 if self._bytes else 0, self.num_classes + 1)
-        self.table = torch.zeros(rows, dtype=dtype, device=logits.device)
+        self.table = torch.zeros(rows, dtype=dtype, device=target.device)
         self.table[: self.num_classes] = 1 if weight is None else weight.to(dtype)
         if 0 <= ignore_index < rows:
             self.table[ignore_index] = 0
@@ -105,6 +111,20 @@ class Labels:
             if value != self.ignore_index:
                 raise ValueError(label_error(self.num_classes, self.ignore_index, int(value)))
         return counts
+
+
+def divisor_of_ids(
+    target: Tensor, weight: Tensor | None, num_classes: int, ignore_index: int
+) -> Tensor | None:
+    """Σ of the weights of the pixels that count, a float64 scalar; None of probabilities.
+
+    Raises:
+        ValueError: As `Labels.weight_sum`.
+    """
+    if target.is_floating_point():
+        return None
+    dtype = torch.float32 if weight is None else weight.dtype
+    return Labels(target, weight, num_classes, dtype, ignore_index).weight_sum()
 
 
 def _fit_in_bytes(target: Tensor) -> bool:

@@ -60,6 +60,13 @@ def binary_inputs(
     return logits, target.to(logits.dtype), ignored
 
 
+def images_that_count(target: Tensor, ignore_index: int) -> Tensor | None:
+    """Number of images with a pixel that counts, float64, of ids; None of probabilities."""
+    if target.is_floating_point():
+        return None
+    return (target != ignore_index).flatten(1).any(1).sum(dtype=torch.float64)
+
+
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
     """Values (C,) as (1, C, 1, ...) in the dtype of `like` (N, C, *d)."""
     return values.to(like.dtype).view(1, -1, *(1 for _ in like.shape[2:]))

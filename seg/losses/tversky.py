@@ -7,6 +7,8 @@ from torch import Tensor
 from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss, mean_of, reduce_losses
 from seg.losses.overlap import overlap_sums
+from seg.losses.targets import images_that_count
+from seg.ranks import Ranks
 
 Target = Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"]
 
@@ -132,6 +134,18 @@ class TverskyLoss(SegmentationLoss):
         if self.per_image:
             return super().value(terms)
         return self._losses(terms.view(1, 3, -1))[0][0]
+
+    def divisor(self, target: Tensor, channels: int) -> Tensor | None:
+        """Per image the number of images that count; per batch None, as the overlaps decide."""
+        return images_that_count(target, self.ignore_index) if self.per_image else None
+
+    def rank_share(self, logits: Tensor, target: Tensor, ranks: Ranks) -> Tensor:
+        """Per image as for pixels; per batch from the overlaps of all ranks."""
+        if self.per_image:
+            return super().rank_share(logits, target, ranks)
+        value = self.value(ranks.sum(self.terms(logits, target)))
+        # every rank has the value, and by its own part of the sums a part of the gradient
+        return value - (1 - 1 / ranks.size) * value.detach()
 
     def num_terms(self, channels: int) -> int:
         """The length of `terms` for logits of so many channels."""

@@ -53,6 +53,15 @@ def test_distances_are_those_of_scipy(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(phi.double(), by_scipy(target, 5), rtol=1e-6, atol=0)
 
 
+def test_distances_are_right_to_the_last_bit_each_time() -> None:
+    target = blocks((2, 190, 254))
+    expected = by_scipy(target, 4).float()
+    outside = expected > 0
+    for _ in range(5):
+        phi = signed_distances(target, 4)
+        assert torch.equal(phi[outside], expected[outside])
+
+
 @pytest.mark.parametrize("candidates", [1, 1000, 2**25])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_distances_by_tensor_operations_are_those_of_scipy(

@@ -307,6 +307,13 @@ class FixedToItsBatch(CrossEntropyLoss):
         return super().terms(logits, target) / len(target)
 
 
+class CountsPixels(CrossEntropyLoss):
+    """A divisor that leaves the class weights out."""
+
+    def divisor(self, target: Tensor, channels: int) -> Tensor | None:
+        return (target != self.ignore_index).sum(dtype=torch.float64)
+
+
 class Contiguous(CrossEntropyLoss):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         return super().forward(_Copied.apply(logits), target)
@@ -332,6 +339,8 @@ class PlainWeights(CrossEntropyLoss):
     ("loss", "expected"),
     [
         (FixedToItsBatch(), ["split_terms"]),
+        (CountsPixels([1.0, 2.0, 4.0, 8.0]), ["split_shares"]),
+        (CompoundLoss({"a": CountsPixels([1.0, 2.0])}), ["split_shares"]),
         (Contiguous(), ["channels_last"]),
         (PlainWeights(), ["weights_are_buffers"]),
     ],

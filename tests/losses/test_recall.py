@@ -128,11 +128,23 @@ def test_evaluation_counts_nothing() -> None:
     assert torch.equal(loss(*sample(1)), value)
 
 
-def test_terms_count_once_as_the_loss_does() -> None:
+def test_terms_give_the_loss_and_leave_counting_to_adapt() -> None:
     by_terms, by_loss = trained(1.0, [sample(0)]), trained(1.0, [sample(0)])
+    before = by_terms.counts.clone()
     value = by_terms.value(by_terms.terms(*sample(1)))
+    assert torch.equal(by_terms.counts, before)
     torch.testing.assert_close(value, by_loss(*sample(1)), rtol=1e-12, atol=0)
+    by_terms.adapt(by_terms.observed(*sample(1)))
     assert torch.equal(by_terms.counts, by_loss.counts)
+
+
+def test_parts_of_a_batch_count_as_the_batch_does() -> None:
+    whole, parts = trained(0.5, [sample(0)]), trained(0.5, [sample(0)])
+    logits, target = sample(1)
+    whole(logits, target)
+    pairs = zip(logits.split(1), target.split(1), strict=True)
+    parts.adapt(sum(parts.observed(*pair) for pair in pairs))
+    assert torch.equal(whole.counts, parts.counts)
 
 
 def test_ignored_pixels_never_count() -> None:

@@ -34,6 +34,7 @@ CLAUSES: Mapping[str, Callable[[Subject], None]] = MappingProxyType(
         "ignored_image": inputs.ignored_image,
         "reductions": values.reductions,
         "split_terms": values.split_terms,
+        "split_shares": values.split_shares,
         "shift_invariance": values.shift_invariance,
         "permutation": values.permutation,
         "absent_class": values.absent_class,

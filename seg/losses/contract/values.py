@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,29 @@ def split_terms(subject: Subject) -> None:
     torch.testing.assert_close(summed, loss.terms(logits, target), rtol=subject.rtol, atol=1e-13)
     mean = _with_reduction(loss, "mean")(logits, target)
     torch.testing.assert_close(loss.value(summed), mean, rtol=subject.rtol, atol=0)
+
+
+def split_shares(subject: Subject) -> None:
+    """Shares of parts of a batch add up to the loss of the whole, and so do their gradients.
+
+    For losses that state the `divisor` of a target; of a sum of losses, each of its components.
+    """
+    if not isinstance(subject.loss, SegmentationLoss):
+        return
+    logits, target = subject.sample(4, 4, 5, ignored=True)
+    target[3] = subject.ignore_index if subject.ignores else target[3]
+    for _, loss in subject.loss.components().values():
+        divisors = [loss.divisor(part, subject.channels) for part in torch.split(target, 1)]
+        if divisors[0] is None:
+            continue
+        divisor = torch.stack([part for part in divisors if part is not None]).sum()
+        shares = measure(partial(_shares, loss, divisor), logits, target)
+        subject.agree(shares, measure(_with_reduction(loss, "mean"), logits, target))
+
+
+def _shares(loss: SegmentationLoss, divisor: Tensor, logits: Tensor, target: Tensor) -> Tensor:
+    parts = zip(torch.split(logits, 1), torch.split(target, 1), strict=True)
+    return torch.stack([loss.share(x, y, divisor) for x, y in parts]).sum()
 
 
 def _is_sum(loss: nn.Module) -> bool:
