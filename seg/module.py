@@ -7,15 +7,19 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from seg.errors import InputError
-from seg.inference import labels, pixel_stride, predict_logits
+from seg.inference import labels, predict_logits
 from seg.losses import SegmentationLoss
 from seg.metrics import ConfusionMatrix, Scores, TermSums
 from seg.networks import load_encoder_weights, load_network_weights, normalisation
 from seg.optim import PolynomialDecay, build_scheduler, parameter_groups, scale_group
+from seg.preflight import check_freezing, check_output, check_splitting
+from seg.progress import EpochMeans, reseed
+from seg.ranks import ALONE, Ranks, share_buffers
+from seg.sharding import shard
+from seg.step import Share, step_loss
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +53,9 @@ class SegmentationModule(L.LightningModule):
         freeze_encoder_epochs: Epochs for which the encoder is not trained and its batch norm
             stays in eval mode.
         encoder_lr_factor: Learning rate of the encoder, as a multiple of the others'.
+        micro_batch_size: Images that go through the network at a time on each device, when its
+            share of data.batch_size takes too much memory; the step stays the same, but for batch
+            norm, which sees a micro-batch. Left out, all of the share.
 
     Raises:
         InputError: If a setting does not fit the network, the loss or the classes.
@@ -72,6 +79,7 @@ class SegmentationModule(L.LightningModule):
         init_from: str | None = None,
         freeze_encoder_epochs: int = 0,
         encoder_lr_factor: float = 1.0,
+        micro_batch_size: int | None = None,
     ):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
@@ -83,11 +91,13 @@ class SegmentationModule(L.LightningModule):
         self.lr_scheduler = lr_scheduler
         self.freeze_encoder_epochs = freeze_encoder_epochs
         self.encoder_lr_factor = encoder_lr_factor
+        self.micro_batch_size = micro_batch_size
         self.run_config: dict[str, Any] | None = None
         """The run's whole configuration in primitives; it travels in the checkpoint."""
         self.scores: Scores | None = None
         """The newest scores of a whole validation or test split."""
         self._frozen = False
+        self._means = EpochMeans()
         self._check_settings(mean, std)
         loss.bind(len(class_names))
         self._register_normalisation(mean, std)
@@ -127,6 +137,11 @@ class SegmentationModule(L.LightningModule):
     def _check_settings(self, mean: list[float] | None, std: list[float] | None) -> None:
         if self.loss.reduction == "none":
             raise InputError("model.loss: reduction is none; training needs mean or sum.")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise InputError(
+                f"model.micro_batch_size={self.micro_batch_size}: expected 1 image or more, or "
+                "leave it out."
+            )
         for name, values in (("mean", mean), ("std", std)):
             if values is not None and len(values) != self.in_channels:
                 raise InputError(
@@ -161,41 +176,22 @@ class SegmentationModule(L.LightningModule):
         """Check the network's output and resolve class weights that were given by policy."""
         if stage != "fit":
             return
-        self._check_output()
-        self._check_freezing()
+        pixel = self.image_mean.new_zeros(1, self.in_channels, 1, 1)
+        check_output(self.network, self.loss, self.class_names, pixel)
+        check_freezing(self.trainer, self.freeze_encoder_epochs)
+        check_splitting(self.trainer, self.micro_batch_size)
         if self.loss.needs_class_counts and self.trainer.ckpt_path is None:
             counts = self.trainer.datamodule.class_counts()  # type: ignore[attr-defined]
             self.loss.set_class_counts(counts.pixels, counts.image_pixels, self.class_names)
 
-    @torch.no_grad()
-    def _check_output(self) -> None:
-        side = -(-64 // pixel_stride(self.network)) * pixel_stride(self.network)
-        images = torch.zeros(1, self.in_channels, side, side, device=self.device)
-        training = self.network.training
-        output = self.network.eval()(images)
-        self.network.train(training)
-        expected = (1, self.loss.channels(len(self.class_names)), side, side)
-        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        if found != expected:
-            raise InputError(
-                f"model.network: {type(self.network).__name__} turns {tuple(images.shape)} into "
-                f"{found}; expected logits {expected} for the {len(self.class_names)} classes "
-                f"{self.class_names} and {type(self.loss).__name__}. Set its number of output "
-                "channels, and no activation, pooling or auxiliary output."
-            )
+    def configure_model(self) -> None:
+        """Divide the network among the ranks, where the strategy is one that does so."""
+        shard(self.network, self.trainer.strategy)
 
-    def _check_freezing(self) -> None:
-        strategy = self.trainer.strategy
-        if (
-            self.freeze_encoder_epochs > 0
-            and isinstance(strategy, DDPStrategy)
-            and not strategy._ddp_kwargs.get("find_unused_parameters")
-        ):
-            raise InputError(
-                f"model.freeze_encoder_epochs={self.freeze_encoder_epochs} under DDP leaves "
-                "parameters without gradient; set "
-                "--trainer.strategy ddp_find_unused_parameters_true."
-            )
+    def on_validation_start(self) -> None:
+        """Judge by the same running statistics on every rank."""
+        assert self.trainer.strategy.model is not None
+        share_buffers(self.trainer.strategy.model, self.network)
 
     def on_train_epoch_start(self) -> None:
         """Freeze or thaw the encoder."""
@@ -212,14 +208,25 @@ class SegmentationModule(L.LightningModule):
         return self
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch of crops."""
-        logits = self(batch["image"])
-        values = {name: part(logits, batch["mask"]) for name, (_, part) in self._parts.items()}
-        logged = self._with_total("train/loss", values)
-        loss, size = logged["train/loss"], len(batch["image"])
-        self.log("train/loss_step", loss, prog_bar=True, batch_size=size)
-        self.log_dict(logged, on_step=False, on_epoch=True, sync_dist=True, batch_size=size)
-        return loss
+        """Loss of the crops of all ranks, of which `batch` is this rank's share."""
+        reseed(self.global_step, self.global_rank)
+        ranks, scaler = ALONE, None
+        if self._trainer is not None:
+            ranks = Ranks(self._trainer.world_size)
+            scaler = getattr(self._trainer.precision_plugin, "scaler", None)
+        share = Share(batch["image"], batch["mask"], ranks)
+        channels = self.loss.channels(len(self.class_names))
+        model = self.network, self.forward, self._parts
+        step = step_loss(*model, share, channels, self.micro_batch_size, scaler)
+        self._means.add(self.current_epoch, step.values)
+        self.log("train/loss_step", step.loss.detach(), prog_bar=True, batch_size=1)
+        return step.loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean losses of the epoch's steps, each of all ranks."""
+        values = dict(zip(self._parts, self._means.means().unbind(), strict=True))
+        # every rank holds the same values: syncing only tells Lightning so
+        self.log_dict(self._with_total("train/loss", values), sync_dist=True)
 
     def _with_total(self, name: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weighted sum of the loss's parts as `name`, and the named parts as name/part."""
@@ -297,6 +304,7 @@ class SegmentationModule(L.LightningModule):
         """Make the checkpoint self-contained: the configuration goes in, in primitives."""
         checkpoint["config"] = self.run_config
         checkpoint["class_names"] = self.class_names
+        checkpoint["train_losses"] = self._means.state()
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Refuse a checkpoint of other classes before its tensors are loaded."""
@@ -307,3 +315,5 @@ class SegmentationModule(L.LightningModule):
                 f" {self.class_names}; use data of the same classes, or --model.init_from to start "
                 "a fine-tuning from it."
             )
+        if "train_losses" in checkpoint:
+            self._means.load(checkpoint["train_losses"])

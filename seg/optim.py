@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from seg.errors import InputError
 
@@ -70,11 +70,30 @@ def build_scheduler(
     return factory(optimizer)
 
 
+def watched_metric(factory: Callable[..., Any]) -> str | None:
+    """The metric that a schedule waits for; None where it goes by steps alone.
+
+    Raises:
+        InputError: If it waits for one, as torch's own ReduceLROnPlateau, and cannot say for which.
+    """
+    if _made_by(factory) is ReduceLROnPlateau:
+        raise InputError(
+            "model.lr_scheduler torch.optim.lr_scheduler.ReduceLROnPlateau watches a metric that "
+            "it has no argument for; use lightning.pytorch.cli.ReduceLROnPlateau with monitor."
+        )
+    return factory.keywords.get("monitor") if isinstance(factory, partial) else None
+
+
 def _takes(factory: Callable[..., Any], name: str) -> bool:
+    return name in inspect.signature(_made_by(factory)).parameters
+
+
+def _made_by(factory: Callable[..., Any]) -> Callable[..., Any]:
+    """The class that a factory makes, or itself where it does not say."""
     if isinstance(factory, partial):
         # of a callable that jsonargparse made, the class is an argument
-        factory = next((arg for arg in factory.args if inspect.isclass(arg)), factory.func)
-    return name in inspect.signature(factory).parameters
+        return next((arg for arg in factory.args if inspect.isclass(arg)), factory.func)
+    return factory
 
 
 def parameter_groups(network: nn.Module, encoder: nn.Module | None) -> list[dict[str, Any]]:

@@ -229,6 +229,7 @@ def test_the_encoder_learns_at_its_own_rate(tmp_path):
     [
         ({"mean": [0.5]}, "model.mean: 1 values for 3 channels"),
         ({"loss": CrossEntropyLoss(reduction="none")}, "reduction is none"),
+        ({"micro_batch_size": 0}, "model.micro_batch_size=0: expected 1 image or more"),
         ({"network": nn.Conv2d(3, 3, 1), "encoder_lr_factor": 0.1}, "Conv2d has no encoder"),
         ({"network": nn.Conv2d(3, 3, 1), "freeze_encoder_epochs": 2}, "Conv2d has no encoder"),
     ],
@@ -237,6 +238,36 @@ def test_settings_that_do_not_apply_are_refused(settings, message):
     given = {"network": unet(), "loss": CrossEntropyLoss(), "class_names": NAMES} | settings
     with pytest.raises(InputError, match=message):
         SegmentationModule(**given)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"accumulate_grad_batches": 3},
+        {"callbacks": [L.pytorch.callbacks.GradientAccumulationScheduler({0: 1, 4: 2})]},
+    ],
+)
+def test_accumulating_mean_losses_is_refused_with_the_setting_to_use_instead(settings, tmp_path):
+    module = SegmentationModule(unet(), CrossEntropyLoss(), NAMES)
+    with pytest.raises(InputError, match=r"set model.micro_batch_size to what fits"):
+        trainer(tmp_path, max_epochs=1, **settings).fit(module, Data())
+
+
+def test_the_logged_loss_of_an_epoch_is_the_mean_over_its_steps(tmp_path):
+    losses = []
+
+    class Keep(L.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            losses.append(outputs["loss"].item())
+
+    module = SegmentationModule(unet(), CompoundLoss({"a": FocalLoss(), "b": DiceLoss()}), NAMES)
+    run = trainer(tmp_path, max_epochs=1, callbacks=[Keep()])
+    run.fit(module, Data(count=6))
+    assert len(losses) == 3
+    logged = {name: value.item() for name, value in run.callback_metrics.items()}
+    assert logged["train/loss"] == pytest.approx(sum(losses) / 3)
+    assert logged["train/loss"] == pytest.approx(logged["train/loss/a"] + logged["train/loss/b"])
+    assert logged["train/loss_step"] == pytest.approx(losses[-1])
 
 
 def test_class_weights_of_another_length_are_refused():

@@ -1,0 +1,115 @@
+"""Runs of the command in processes of their own, without importing everything anew for each.
+
+A server process imports the program once; every run is forked from it.
+"""
+
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["seg.cli", "tests.moments"])
+LIMIT = 120.0
+
+
+@dataclass
+class Run:
+    """A running command, or one of its ranks."""
+
+    process: BaseProcess
+    output: Path
+
+    @property
+    def text(self) -> str:
+        """What it has printed so far, errors included."""
+        return self.output.read_text(errors="replace")
+
+    def wait(self) -> int:
+        """Its exit status; minus the signal's number where one killed it."""
+        self.process.join(LIMIT)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+            raise AssertionError(f"still running after {LIMIT} s:\n{self.text}")
+        return self.process.exitcode
+
+    def send(self, number: int) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        """Wait for what the run does."""
+        end = time.monotonic() + LIMIT
+        while not condition():
+            assert self.process.is_alive(), self.text
+            assert time.monotonic() < end, self.text
+            time.sleep(0.005)
+
+
+def start(*args: Any, cwd: Path, **environment: str) -> Run:
+    """Start `seg` with these arguments."""
+    output = cwd / f"output_{time.monotonic_ns()}.txt"
+    output.touch()
+    settings = {"OMP_NUM_THREADS": "1", **environment}
+    given = ([str(arg) for arg in args], str(cwd), str(output), settings)
+    process = CONTEXT.Process(target=_main, args=given)
+    process.start()
+    return Run(process, output)
+
+
+def free_port() -> int:
+    """A port that no server has, nor any connection will be given by chance."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 32_000)  # below the usual range of clients
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+def start_ranks(count: int, *args: Any, cwd: Path, **environment: str) -> list[Run]:
+    """Start the ranks of a run as an outer launcher does."""
+    port = str(free_port())
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count)}
+    place |= {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": str(count)}
+    strategy = ["--trainer.strategy=ddp", f"--trainer.devices={count}"]
+    return [
+        start(
+            *args, *strategy, cwd=cwd,
+            **{**place, "RANK": str(rank), "LOCAL_RANK": str(rank), **environment},
+        )
+        for rank in range(count)
+    ]  # fmt: skip
+
+
+def _main(args: Sequence[str], cwd: str, output: str, environment: dict[str, str]) -> None:
+    multiprocessing.set_start_method("fork", force=True)  # of loaders' workers, as in any process
+    os.environ.update(environment)
+    os.chdir(cwd)
+    if "SEG_TEST_LARGEST_FILE" in environment:  # a full disk, as far as a program can tell
+        largest = int(environment["SEG_TEST_LARGEST_FILE"])
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    file = os.open(output, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the server ignores
+    import torch
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    from seg.cli import main
+
+    rank_zero_only.rank = int(environment.get("RANK", "0"))  # else read as lightning is imported
+    torch.set_num_threads(1)
+    sys.exit(main(args))
