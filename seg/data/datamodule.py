@@ -11,7 +11,7 @@ from seg.data import synthetic
 from seg.data.counting import ClassCounts, count_classes
 from seg.data.dataset import Sample, SegmentationDataset
 from seg.data.labels import Labels
-from seg.data.loading import TrainLoader, default_workers, one_thread, position
+from seg.data.loading import TrainLoader, default_workers, prepare_worker
 from seg.data.pairing import Pairs, check, find_images, find_pairs
 from seg.data.sampling import EvaluationBatchSampler, TrainBatchSampler
 from seg.data.synthetic import SyntheticDataset
@@ -94,7 +94,7 @@ class SegmentationDataModule(L.LightningDataModule):
         transforms: Augmentation after the crop, a list such as [{HorizontalFlip: {p: 0.5}}] of
             albumentations class names and arguments. Left out, a flip and a photometric jitter;
             an empty list is none.
-        batch_size: Images of one optimiser step, over all devices and accumulated batches.
+        batch_size: Images of one optimiser step, over all devices.
         eval_batch_size: Most images of a batch on each device in evaluation.
         num_workers: Loader processes of each device. Left out, one less than its share of the
             CPU cores, at most 8.
@@ -106,9 +106,6 @@ class SegmentationDataModule(L.LightningDataModule):
     Raises:
         InputError: If an option is out of range, or does not apply.
     """
-
-    # a rank may have no image at all when there are fewer than ranks
-    allow_zero_length_dataloader_with_multiple_devices = True
 
     def __init__(
         self,
@@ -141,6 +138,8 @@ class SegmentationDataModule(L.LightningDataModule):
     ) -> None:
         given = {k: v for k, v in locals().items() if k in _FILE_OPTIONS + _SYNTHETIC_OPTIONS}
         super().__init__()
+        # a rank may have no image at all when there are fewer than ranks
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         _refuse_what_does_not_apply(root, given)
         self.class_names = resolve_class_names(root, class_names)
         self.num_classes = len(self.class_names)
@@ -201,13 +200,9 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled, augmented crops; the share of this rank."""
-        trainer = self.trainer
-        accumulate = 1 if trainer is None else trainer.accumulate_grad_batches
         sampler = TrainBatchSampler(
-            len(self._datasets["train"]), self.batch_size, *self._place(), accumulate, self.seed
+            len(self._datasets["train"]), self.batch_size, *self._place(), self.seed
         )
-        if trainer is not None:
-            sampler.resume(*position(trainer, len(sampler)))
         return self._loader("train", sampler, TrainLoader)
 
     def val_dataloader(self) -> DataLoader[Sample]:
@@ -259,10 +254,10 @@ class SegmentationDataModule(L.LightningDataModule):
         )
 
     def _place(self) -> tuple[int, int]:
-        """Rank and number of ranks."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
+        """Rank and number of ranks, of those that divide the samples among them."""
+        strategy = None if self.trainer is None else self.trainer.strategy
+        place = getattr(strategy, "distributed_sampler_kwargs", {"rank": 0, "num_replicas": 1})
+        return place["rank"], place["num_replicas"]
 
     def _evaluation_loader(self, role: str) -> DataLoader[Sample]:
         dataset = self._datasets[role]
@@ -285,7 +280,7 @@ class SegmentationDataModule(L.LightningDataModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=one_thread,
+            worker_init_fn=prepare_worker,
         )
 
 

@@ -1,50 +1,48 @@
 """How loaders go with the trainer and the machine: place in training, workers, threads."""
 
 import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import cv2
-import lightning as L
 from torch.utils.data import DataLoader
 
 from seg.data.dataset import Sample
+from seg.data.sampling import TrainBatchSampler
 
 _MOST_WORKERS = 8
+_ONE_CALL = 1.0
+"""Seconds in which several signals count as one: to the process, and to its group."""
 
 
 class TrainLoader(DataLoader[Sample]):
-    """A loader that Lightning takes to be resumable, which it is: see `TrainBatchSampler.resume`.
+    """A loader over a `TrainBatchSampler` that can be left and taken up at any step.
 
-    Its state is empty because the position is read from the trainer's progress, which, unlike a
-    count of the batches handed out, is also right at the end of an epoch.
+    Its state is the place after the last batch handed out, whatever its workers have prepared
+    beyond that. Lightning saves it in every checkpoint.
     """
 
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing to save."""
-        return {}
+    batch_sampler: TrainBatchSampler
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to load."""
+    def state_dict(self) -> dict[str, int]:
+        """The sampler's state."""
+        return self.batch_sampler.state_dict()
 
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Begin the next iteration at a saved place.
 
-def position(trainer: L.Trainer, length: int) -> tuple[int, int]:
-    """Epoch, and its micro-batches done, of a trainer that may go on from a checkpoint.
+        Raises:
+            InputError: If it is a place in another stream.
+        """
+        self.batch_sampler.load_state_dict(state)
 
-    Read from the optimiser steps, which no stage of Lightning's restart changes; micro-batches
-    of an unfinished step are counted because Lightning goes on after them.
-
-    Args:
-        trainer: Trainer with its progress restored.
-        length: Micro-batches of a whole epoch.
-    """
-    limit, accumulate = trainer.limit_train_batches, trainer.accumulate_grad_batches
-    batches = min(length, limit) if isinstance(limit, int) else int(length * limit)
-    steps = max(1, -(-batches // accumulate))
-    epoch, step = divmod(trainer.global_step, steps)
-    start = step * accumulate
-    progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
-    done = int(progress.processed)
-    return epoch, done if start < done < start + accumulate else start
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # begun by the first batch, not before, so that it sees an epoch set until then
+        for batch in super().__iter__():
+            self.batch_sampler.advance()
+            yield batch
 
 
 def default_workers(devices: int) -> int:
@@ -54,6 +52,20 @@ def default_workers(devices: int) -> int:
     return max(0, min(_MOST_WORKERS, cores // devices - 1))
 
 
-def one_thread(worker: int) -> None:
-    """Keep OpenCV from starting threads of its own in every worker."""
+def prepare_worker(worker: int) -> None:
+    """Keep OpenCV from starting threads in a worker, and leave signals to the main process.
+
+    Ctrl-C and some launchers send them to all processes, but the main one needs the workers until
+    its step is over. A later SIGTERM, by which a worker that hangs is ended, works.
+    """
+    first: list[float] = []
+
+    def terminate(number: int, frame: Any) -> None:
+        first.append(time.monotonic())
+        if first[-1] - first[0] > _ONE_CALL:
+            os._exit(128 + number)
+
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, terminate)

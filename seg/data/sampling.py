@@ -1,6 +1,6 @@
 """Which samples a step sees: a function of seed and step, never of ranks or workers."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 from torch.utils.data import BatchSampler, Sampler
@@ -10,20 +10,27 @@ from seg.errors import InputError
 Key = tuple[int, int]
 """Epoch and index of a training sample; the epoch seeds its augmentation."""
 
+_STREAM = {
+    "seed": "seed_everything",
+    "batch_size": "data.batch_size",
+    "length": "a number of training images of",
+}
+"""What decides the order of the samples, and how the user knows it."""
+
 
 class TrainBatchSampler(Sampler[list[Key]]):
-    """Shuffled batches of one rank; over all ranks and micro-batches they make up one step.
+    """Shuffled batches of one rank; over all ranks they make up one optimiser step.
 
-    Step k of an epoch takes entries k·B … (k+1)·B - 1 of a permutation seeded by (seed, epoch).
-    Each micro-batch is a consecutive part of them, dealt out to the ranks in turn. Entries left
-    over at the end of an epoch are dropped.
+    Step k of an epoch takes entries k·B … (k+1)·B - 1 of a permutation seeded by (seed, epoch),
+    dealt out to the ranks in turn. Entries left over at the end of an epoch are dropped. The
+    place in the stream is a state: where `load_state_dict` puts it, the next iteration begins,
+    and every further one at the start of an epoch.
 
     Args:
         length: Number of samples.
-        batch_size: Samples of one optimiser step, B, over all ranks and micro-batches.
+        batch_size: Samples of one optimiser step, B, over all ranks.
         rank: This process, from 0.
         world_size: Number of processes.
-        accumulate: Micro-batches of one optimiser step.
         seed: Seed of the order.
 
     Raises:
@@ -36,7 +43,6 @@ class TrainBatchSampler(Sampler[list[Key]]):
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
-        accumulate: int = 1,
         seed: int = 0,
     ) -> None:
         if length < batch_size:
@@ -44,15 +50,16 @@ class TrainBatchSampler(Sampler[list[Key]]):
                 f"The train split has {length} images, fewer than data.batch_size {batch_size}; "
                 "lower data.batch_size."
             )
-        micro_batch_size(batch_size, world_size, accumulate)
+        _check_divides(batch_size, world_size)
         self.length = length
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
-        self.accumulate = accumulate
         self.seed = seed
         self.epoch = 0
-        self._resumed = (0, 0)
+        self.step = 0
+        """Steps of the epoch that are done."""
+        self._begin = 0
 
     @property
     def sampler(self) -> "TrainBatchSampler":
@@ -60,24 +67,47 @@ class TrainBatchSampler(Sampler[list[Key]]):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the permutation and the augmentations of the next iteration."""
-        self.epoch = epoch
+        """Go to the start of an epoch; within it already, stay."""
+        if epoch != self.epoch:
+            self.epoch, self.step, self._begin = epoch, 0, 0
 
-    def resume(self, epoch: int, micro_batches: int) -> None:
-        """Go on within an epoch, of which so many micro-batches are done."""
-        self.epoch = epoch
-        self._resumed = (epoch, micro_batches)
+    def advance(self) -> None:
+        """Note that a step's batch was handed out; after an epoch's last the next epoch is due."""
+        self.step += 1
+        if self.step == len(self):
+            self.set_epoch(self.epoch + 1)
+
+    def state_dict(self) -> dict[str, int]:
+        """What the stream depends on, and the place in it; the same on every rank."""
+        place = {"epoch": self.epoch, "step": self.step}
+        return {name: getattr(self, name) for name in _STREAM} | place
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go to a saved place, within an epoch or at the start of one, on any number of ranks.
+
+        Raises:
+            InputError: If it is a place in another stream.
+        """
+        for name, option in _STREAM.items():
+            if state.get(name) != getattr(self, name):
+                raise InputError(
+                    f"The checkpoint was written with {option} {state.get(name)}, and it is now "
+                    f"{getattr(self, name)}: the order of the training images would be another. "
+                    f"Resume with {option} {state.get(name)}, or start a new run from the "
+                    "checkpoint's network with --model.init_from."
+                )
+        self.epoch = state["epoch"]
+        self.step = self._begin = state["step"]
 
     def __len__(self) -> int:
-        return self.length // self.batch_size * self.accumulate
+        return self.length // self.batch_size
 
     def __iter__(self) -> Iterator[list[Key]]:
-        epoch = self.epoch
+        epoch, begin = self.epoch, self._begin
+        self.step, self._begin = begin, 0
         order = np.random.default_rng([self.seed, epoch]).permutation(self.length).tolist()
-        part = self.batch_size // self.accumulate
-        done = self._resumed[1] if self._resumed[0] == epoch else 0
-        for start in range(done * part, len(self) * part, part):
-            share = order[start + self.rank : start + part : self.world_size]
+        for start in range(begin * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            share = order[start + self.rank : start + self.batch_size : self.world_size]
             yield [(epoch, index) for index in share]
 
 
@@ -111,32 +141,33 @@ class EvaluationBatchSampler(BatchSampler):
         if drop_last:
             raise InputError("drop_last would leave images out of an evaluation; keep it false.")
         super().__init__(sampler, batch_size, drop_last=False)
-        shard = list(sampler)[rank::world_size]
-        self._batches = _equal_batches(shard, groups, batch_size)
+        indices = list(sampler)
+        of_ranks = [
+            _equal_batches(indices[r::world_size], groups, batch_size) for r in range(world_size)
+        ]
+        self._batches = of_ranks[rank]
+        self._length = max(map(len, of_ranks))
 
     def __len__(self) -> int:
-        return len(self._batches)
+        """Batches of the rank that has most.
+
+        Lightning leaves an evaluation of length 0 out altogether, for which ranks that have
+        images would wait when the counts are summed.
+        """
+        return self._length
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self._batches)
 
 
-def micro_batch_size(batch_size: int, world_size: int, accumulate: int) -> int:
-    """Samples that one rank loads at once.
-
-    Raises:
-        InputError: If the batch of a step does not divide; the nearest that do are named.
-    """
-    parts = world_size * accumulate
-    if batch_size < 1 or batch_size % parts:
-        below = batch_size // parts * parts
-        nearest = f"{below} or {below + parts}" if below > 0 else f"{parts}"
+def _check_divides(batch_size: int, world_size: int) -> None:
+    if batch_size < 1 or batch_size % world_size:
+        below = batch_size // world_size * world_size
+        nearest = f"{below} or {below + world_size}" if below > 0 else f"{world_size}"
         raise InputError(
             f"data.batch_size {batch_size} is the batch of one optimiser step and must divide by "
-            f"{world_size} (ranks) x {accumulate} (accumulate_grad_batches) = {parts}; "
-            f"set it to {nearest}."
+            f"the {world_size} ranks; set it to {nearest}."
         )
-    return batch_size // parts
 
 
 def _equal_batches(
