@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 
 def pixel_stride(network: nn.Module) -> int:
@@ -17,7 +18,8 @@ def predict_logits(network: nn.Module, images: Tensor, size: tuple[int, int] | N
 
     The images are padded at the right and the bottom with zeros (the mean colour, once normalised)
     only as far as the network requires, and the logits are cropped by as much before they are
-    resized bilinearly.
+    resized bilinearly. With torch's deterministic algorithms the logits of an image depend on no
+    other image of the batch, to the bit.
 
     Args:
         network: From (N, C_in, H, W) to logits (N, C, H, W).
@@ -32,11 +34,23 @@ def predict_logits(network: nn.Module, images: Tensor, size: tuple[int, int] | N
     pad_height, pad_width = -height % stride, -width % stride
     if pad_height or pad_width:
         images = F.pad(images, (0, pad_width, 0, pad_height))
-    logits: Tensor = network(images)
+    logits = _forward(network, images)
     logits = logits[..., :height, :width]
     if size is None or tuple(size) == (height, width):
         return logits
     return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+
+
+def _forward(network: nn.Module, images: Tensor) -> Tensor:
+    """Logits, with deterministic algorithms of one image after the other.
+
+    Kernels may round otherwise for another number of images. A sharded network is left as it is:
+    all ranks take part in each of its passes, and have to make as many.
+    """
+    if torch.are_deterministic_algorithms_enabled() and not isinstance(network, FSDPModule):
+        return torch.cat([network(image) for image in torch.split(images, 1)])
+    logits: Tensor = network(images)
+    return logits
 
 
 def labels(logits: Tensor) -> Tensor:

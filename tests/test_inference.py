@@ -33,6 +33,20 @@ def test_a_network_that_asks_for_a_stride_is_padded_and_cropped(size):
     torch.testing.assert_close(found, expected)
 
 
+def test_deterministic_logits_of_an_image_are_the_same_to_the_bit_in_any_batch():
+    network = smp.Unet("resnet18", encoder_weights=None, classes=4).eval()
+    images = torch.rand(5, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.no_grad():
+            alone = torch.cat([predict_logits(network, image[None], (70, 90)) for image in images])
+            for size in (2, 3, 5):
+                batches = [predict_logits(network, x, (70, 90)) for x in images.split(size)]
+                assert torch.equal(torch.cat(batches), alone)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_logits_are_brought_to_the_masks_size_before_the_class_is_chosen():
     logits = torch.randn(1, 3, 6, 8)
     found = predict_logits(nn.Identity(), logits, (12, 16))
