@@ -1,0 +1,136 @@
+"""Checkpoints that are either whole or not there, whatever kills the program or fills the disk."""
+
+import os
+import shutil
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.io import CheckpointIO, TorchCheckpointIO
+
+from seg.errors import InputError
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Keeps the best checkpoint by a monitor, and `last.ckpt` of every epoch, best or not.
+
+    Lightning's own renews `last.ckpt` only together with another checkpoint: a run that no longer
+    improves would be resumed from its best epoch.
+    """
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save, at the end of an epoch that has one validation or none."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._should_save_on_train_epoch_end(trainer):
+            self._renew_last(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save, after a validation within an epoch."""
+        super().on_validation_end(trainer, pl_module)
+        if not self._should_save_on_train_epoch_end(trainer):
+            self._renew_last(trainer)
+
+    def _renew_last(self, trainer: L.Trainer) -> None:
+        due = self._every_n_epochs >= 1 and (trainer.current_epoch + 1) % self._every_n_epochs == 0
+        if due and not self._should_skip_saving_checkpoint(trainer):
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its target, to disk, and then puts it in the target's place.
+
+    Whoever reads the target sees the checkpoint of before or the new one, never a part. What a
+    kill leaves behind has one name a target and is overwritten by the next save. Only local files
+    are written so; other file systems are left to Lightning.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Save, or leave what was there.
+
+        Raises:
+            InputError: If the file cannot be written, as on a full disk.
+        """
+        if "://" in str(path) or storage_options is not None:
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        target = Path(path)
+        unfinished = unfinished_name(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _write(checkpoint, unfinished)
+            os.replace(unfinished, target)
+            _sync_folder(target.parent)
+        except (OSError, RuntimeError) as error:
+            unfinished.unlink(missing_ok=True)
+            of_disk = _of_disk(error)
+            if of_disk is None:
+                raise
+            raise InputError(_what_failed(checkpoint, target, of_disk)) from error
+
+
+def with_atomic_saving(plugins: Any, strategy: Any) -> list[Any]:
+    """The trainer's plugins as configured, and `AtomicCheckpointIO` where nothing else saves."""
+    given = plugins if isinstance(plugins, list) else [] if plugins is None else [plugins]
+    own = any(isinstance(plugin, CheckpointIO) for plugin in given)
+    own |= getattr(strategy, "_checkpoint_io", None) is not None
+    return given if own else [*given, AtomicCheckpointIO()]
+
+
+def unfinished_name(target: Path) -> Path:
+    """Where a checkpoint lies while it is being written."""
+    return target.with_name(f".{target.name}.tmp")
+
+
+def _write(checkpoint: dict[str, Any], path: Path) -> None:
+    with path.open("wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a renaming to disk, which on POSIX is a write to the folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _of_disk(error: BaseException | None) -> OSError | None:
+    """The system's own error, which torch's writer covers with a RuntimeError."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+class _ByteCounter(BytesIO):
+    """A file that keeps only how long it would be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        self.bytes += size
+        return size
+
+
+def _what_failed(checkpoint: dict[str, Any], target: Path, error: OSError) -> str:
+    counter = _ByteCounter()
+    torch.save(checkpoint, counter)
+    folder = next(folder for folder in target.absolute().parents if folder.exists())
+    kept = f"The one before is whole: {target}." if target.exists() else "There is none before it."
+    return (
+        f"{target}: the checkpoint could not be written: {error.strerror}. It needs "
+        f"{counter.bytes:,} bytes beside the one before, and {shutil.disk_usage(folder).free:,} "
+        f"are free in {folder}. {kept} Make room, raise the limit on files, or set "
+        "--trainer.default_root_dir to another disk; then go on from the newest checkpoint with "
+        "--ckpt_path."
+    )
