@@ -1,4 +1,5 @@
 import importlib.util
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,13 @@ def test_peak_memory_holds_the_scratch_of_an_autograd_function(peak_bytes):
     both = peak_bytes(lambda: torch.autograd.grad(Scratch.apply(values), values), CPU)
     assert forward_only / values.nbytes == pytest.approx(3, abs=0.01)
     assert both / values.nbytes == pytest.approx(1 + 4, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "script", [*SCRIPTS.glob("*.sh"), *SCRIPTS.glob("*.sbatch")], ids=lambda path: path.name
+)
+def test_a_shell_script_parses_and_says_first_how_it_is_used(script):
+    subprocess.run(["bash", "-n", script], check=True, timeout=20)
+    shebang, usage = script.read_text().splitlines()[:2]
+    assert shebang == "#!/usr/bin/env bash"
+    assert usage.startswith("# Usage")
