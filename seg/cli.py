@@ -1,8 +1,6 @@
 """The command line: `seg fit | validate | test | predict`, a LightningCLI over one YAML."""
 
-import difflib
 import logging
-import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from rich.console import Console
 
@@ -19,9 +17,15 @@ from seg.data import SegmentationDataModule, resolve_class_colors, resolve_class
 from seg.errors import InputError
 from seg.linking import link_network, with_checkpoint_config
 from seg.module import SegmentationModule
+from seg.monitors import check_monitors
 from seg.report.callbacks import PredictionWriter, RunReport
 from seg.report.loggers import run_loggers
 from seg.report.tables import print_per_class
+from seg.resuming import ExactResume
+from seg.saving import RunCheckpoint, with_atomic_saving
+from seg.stopping import StopOnSignal, Stopped, raising_signals
+from seg.uneven import UnevenEvaluation
+from seg.watchdog import Watchdog, describe
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {}
 """Subcommands beside the Trainer's: from the arguments after the name to an exit status."""
@@ -55,7 +59,8 @@ _OF_NO_USE = (
 class SegCLI(LightningCLI):
     """LightningCLI that links data, network and loss, and reads a checkpoint's configuration."""
 
-    def __init__(self, args: Sequence[str]):
+    def __init__(self, args: Sequence[str], watchdog: Watchdog):
+        self.watchdog = watchdog
         super().__init__(
             SegmentationModule,
             SegmentationDataModule,
@@ -86,7 +91,7 @@ class SegCLI(LightningCLI):
         """Add what is not the Trainer's, the module's or the data's, and the links."""
         parser.add_argument(
             "--trust",
-            type=list[str],
+            type=str | list[str],
             default=[],
             help="Further packages whose classes a checkpoint may name, such as your own.",
         )
@@ -110,7 +115,7 @@ class SegCLI(LightningCLI):
         if subcommand == "fit":
             help_text = "Name of the run: its files go to runs/NAME/version_N. Default: the data's."
             parser.add_argument("--name", type=str | None, default=None, help=help_text)
-            parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+            parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
             parser.set_defaults({f"checkpoint.{k}": v for k, v in CHECKPOINTS.items()})
         else:
             help_text = "Folder for the results. Default: beside the checkpoint's run."
@@ -153,7 +158,9 @@ class SegCLI(LightningCLI):
         config = self.config[self.subcommand]
         callbacks: list[Any]
         if self.subcommand == "fit":
-            callbacks = [RunReport()]
+            callbacks = [ExactResume(), UnevenEvaluation(), RunReport()]
+            given = self._get(self.config_init, "trainer")
+            kwargs["plugins"] = with_atomic_saving(given.plugins, given.strategy)
             if config.trainer.logger in (None, True):
                 kwargs["logger"] = run_loggers(config)
                 callbacks.append(LearningRateMonitor())
@@ -161,21 +168,16 @@ class SegCLI(LightningCLI):
             kwargs |= {"logger": False, "enable_checkpointing": False}
             output = Path(config.output or run_folder(config.ckpt_path) / str(self.subcommand))
             writer = PredictionWriter if self.subcommand == "predict" else RunReport
-            callbacks = [writer(output)]
+            callbacks = [UnevenEvaluation(), writer(output)]
         self.trainer_defaults["callbacks"] = callbacks
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        self.watchdog.guard(trainer)
+        StopOnSignal().attach(trainer)
+        return trainer
 
     def before_fit(self) -> None:
-        """Refuse a callback that would wait for a metric which is never logged."""
-        logged = [*self.model.validation_metrics, *self.model.training_metrics]
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            monitor = getattr(callback, "monitor", None)
-            if monitor is not None and monitor not in logged:
-                near = difflib.get_close_matches(monitor, logged, n=3) or logged[:4]
-                raise InputError(
-                    f"{type(callback).__name__} watches {monitor!r}, which is never logged; "
-                    f"use {' or '.join(near)}."
-                )
+        """Refuse what would wait for a metric which is never logged."""
+        check_monitors(self.trainer, self.model)
 
     def after_fit(self) -> None:
         """Print the best validation's table and what can be done next."""
@@ -186,7 +188,8 @@ class SegCLI(LightningCLI):
 
 
 def _print_next_steps(trainer: Trainer, folder: Path | None) -> None:
-    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    callbacks = trainer.checkpoint_callbacks
+    best = next((c.best_model_path for c in callbacks if isinstance(c, RunCheckpoint)), "")
     console = Console()
     lines = [f"The run's files: {folder}"]
     if best:
@@ -215,10 +218,13 @@ def main(args: Sequence[str] | None = None) -> int:
     if args and args[0] in COMMANDS:
         return COMMANDS[args[0]](args[1:])
     try:
-        SegCLI(args)
+        with raising_signals(), Watchdog() as watchdog:
+            SegCLI(args, watchdog)
+    except Stopped as stopped:
+        if stopped.message:
+            print(f"seg: {stopped.message}", file=sys.stderr)
+        return stopped.code
     except InputError as error:
-        # a loader's worker wraps the message in its traceback, whose last line it begins
-        message = re.split(r"^[\w.]+Error: ", str(error), flags=re.MULTILINE)[-1]
-        print(f"seg: error: {message}", file=sys.stderr)
+        print(f"seg: error: {describe(error)}", file=sys.stderr)
         return 2
     return 0

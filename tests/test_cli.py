@@ -238,10 +238,10 @@ def test_a_number_of_classes_that_contradicts_the_data_is_refused(capsys):
     assert "classes is 7, but the data and the loss need 5" in capsys.readouterr().err
 
 
-def test_a_batch_that_does_not_divide_is_refused(capsys, tmp_path):
+def test_accumulation_by_the_trainer_is_refused(capsys, tmp_path):
     given = ["--trainer.accumulate_grad_batches=3", "--trainer.default_root_dir", tmp_path]
     assert seg("fit", *SYNTHETIC, *given) == 2
-    assert "data.batch_size 4" in capsys.readouterr().err
+    assert "set model.micro_batch_size" in capsys.readouterr().err
 
 
 CONVOLUTION = ["--model.network=torch.nn.Conv2d", "--model.network.kernel_size=1"]
@@ -299,20 +299,79 @@ def test_a_trial_of_one_batch_makes_no_run(tmp_path, monkeypatch):
     assert [*tmp_path.rglob("*.json"), *tmp_path.rglob("*.png")] == []
 
 
+EARLY_STOPPING = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor"]
+PLATEAU = [
+    "--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau",
+    "--model.lr_scheduler.monitor",
+]
+UNWATCHED = ["--checkpoint.monitor=null"]
+
+
 @pytest.mark.parametrize(
-    "option",
+    ("option", "error"),
     [
-        ["--checkpoint.monitor=val/mIoU"],
-        ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val_miou"],
+        (
+            ["--checkpoint.monitor=val/mIoU"],
+            "RunCheckpoint watches 'val/mIoU', which is never logged; use val/miou",
+        ),
+        (
+            [*EARLY_STOPPING, "val_miou"],
+            "EarlyStopping watches 'val_miou', which is never logged; use val/miou",
+        ),
+        (
+            [*PLATEAU, "val/los"],
+            "model.lr_scheduler watches 'val/los', which is never logged; use val/loss",
+        ),
+        (
+            [*EARLY_STOPPING, "train/loss_step"],
+            "EarlyStopping watches 'train/loss_step', the loss of one step, whatever step that is; "
+            "use train/loss.",
+        ),
+        (
+            ["--checkpoint.monitor=val/loss"],
+            "RunCheckpoint watches 'val/loss' with mode max, which prefers the worst; set its mode "
+            "to min.",
+        ),
+        (
+            [*EARLY_STOPPING, "val/miou"],
+            "EarlyStopping watches 'val/miou' with mode min, which prefers the worst; set its mode "
+            "to max.",
+        ),
+        (
+            ["--trainer.limit_val_batches=0"],
+            "RunCheckpoint watches 'val/miou', which is never logged as trainer.limit_val_batches "
+            "is 0; use train/loss.",
+        ),
+        (
+            [*PLATEAU, "val/loss", *UNWATCHED, "--trainer.check_val_every_n_epoch=2"],
+            "model.lr_scheduler watches 'val/loss', which is never logged as "
+            "trainer.check_val_every_n_epoch 2 is more than trainer.max_epochs 1; use train/loss.",
+        ),
+        (
+            [*PLATEAU, "val/loss", "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=4"],
+            "model.lr_scheduler watches 'val/loss' after every epoch, but "
+            "trainer.check_val_every_n_epoch is 2; set that to 1, or watch train/loss.",
+        ),
+        (
+            ["--model.lr_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau"],
+            "use lightning.pytorch.cli.ReduceLROnPlateau with monitor.",
+        ),
     ],
-    ids=["checkpoint", "early stopping"],
 )
-def test_watching_a_metric_that_is_never_logged_is_refused_before_training(
-    option, capsys, tmp_path
+def test_watching_what_is_never_logged_or_the_wrong_way_is_refused_before_training(
+    option, error, capsys, tmp_path
 ):
     assert seg("fit", *SYNTHETIC, *option, "--trainer.default_root_dir", tmp_path) == 2
-    assert "which is never logged; use val/miou" in capsys.readouterr().err
+    assert error in capsys.readouterr().err
     assert list(tmp_path.rglob("metrics.csv")) == []
+
+
+def test_a_run_without_validation_may_watch_its_training_loss(tmp_path):
+    plateau = [*PLATEAU, "train/loss", "--checkpoint.monitor=train/loss", "--checkpoint.mode=min"]
+    given = [*EARLY_STOPPING, "train/loss", *plateau, "--trainer.limit_val_batches=0"]
+    assert seg("fit", *SYNTHETIC, *given, "--trainer.default_root_dir", tmp_path) == 0
+    best = torch.load(checkpoint_of(run_of(tmp_path)), weights_only=True)
+    assert best["global_step"] == 2
 
 
 def test_weights_that_fit_nothing_are_refused(tmp_path, capsys):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import SMALL, SYNTHETIC
+from tests.processes import start, start_ranks
 
 ROOT = Path(__file__).resolve().parents[1]
 CAMVID = ["-c", str(ROOT / "configs/data/camvid.yaml"), "--data.resize=[32,48]", *SMALL]
@@ -55,12 +56,37 @@ def test_two_ranks_train_one_run_and_count_every_image_once(two_rank_run):
 def test_an_evaluation_has_the_same_figures_on_one_rank_and_on_two(two_rank_run):
     folder, _ = two_rank_run
     checkpoint = folder / "runs" / "two" / "version_0" / "checkpoints" / "last.ckpt"
-    for name, ranks in (("one", []), ("both", TWO_RANKS)):
-        given = ["--ckpt_path", checkpoint, "--output", name]
-        result = seg("test", *given, *ranks, cwd=folder)
-        assert result.returncode == 0, result.stderr
+    given = ["test", "--ckpt_path", checkpoint]
+    one = [start(*given, "--output=one", cwd=folder)]
+    for run in (one, start_ranks(2, *given, "--output=both", cwd=folder)):
+        assert {rank.wait() for rank in run} == {0}, [rank.text for rank in run]
     assert per_class(folder / "one")["images"] == 3
     assert per_class(folder / "one") == per_class(folder / "both")
+
+
+def test_a_run_ends_with_the_same_weights_on_one_rank_and_on_two_with_micro_batches(
+    camvid_like, tmp_path
+):
+    network = [
+        "--model.network=torch.nn.Conv2d",
+        "--model.network.kernel_size=3",
+        "--model.network.padding=same",
+        "--model.network.in_channels=3",
+        "--model.network.out_channels=11",
+    ]
+    given = [*CAMVID, "-c", ROOT / "configs/loss/cross_entropy_dice.yaml", *network]
+    given += ["--data.root", camvid_like, "--trainer.max_epochs=2", "--trainer.precision=64-true"]
+    weights = []
+    one = [start("fit", *given, "--name=one", cwd=tmp_path)]
+    micro = ["--name=two", "--model.micro_batch_size=1"]
+    for name, run in (("one", one), ("two", start_ranks(2, "fit", *given, *micro, cwd=tmp_path))):
+        assert {rank.wait() for rank in run} == {0}, [rank.text for rank in run]
+        last = tmp_path / "runs" / name / "version_0" / "checkpoints" / "last.ckpt"
+        checkpoint = torch.load(last, weights_only=True)
+        weights.append(checkpoint["state_dict"]["network.weight"])
+        record = per_class(last.parents[1])
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-9, atol=1e-12)
+    assert record == per_class(tmp_path / "runs" / "one" / "version_0")
 
 
 def test_freezing_on_two_ranks_needs_a_strategy_that_allows_for_it(camvid_like, tmp_path):

@@ -12,12 +12,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "seg"
 
 LAYERS = [
-    {"constants", "errors"},
-    {"weighting"},
+    {"constants", "errors", "board", "ranks", "progress", "stopping", "resuming"},
+    {"weighting", "saving"},
     {"losses", "metrics"},
-    {"data", "networks", "optim", "inference"},
+    {"data", "networks", "optim", "inference", "sharding", "step"},
+    {"preflight", "watchdog"},
     {"module"},
-    {"checkpoint"},
+    {"checkpoint", "monitors", "uneven"},
     {"linking"},
     {"report"},
     {"cli"},
