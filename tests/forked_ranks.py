@@ -15,7 +15,7 @@ from pathlib import Path
 from seg import cli
 from tests.processes import free_port
 
-LIMIT = 60
+LIMIT = 180
 """Seconds after which a rank is ended."""
 
 

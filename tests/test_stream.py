@@ -42,7 +42,7 @@ def streams(tmp_path_factory):
         runs.append([more, ["fit", last, *on]])
     (folder / "runs.json").write_text(json.dumps(runs))
     command = [sys.executable, ROOT / "tests" / "forked_ranks.py", "runs.json"]
-    subprocess.run(command, cwd=folder, env=ENVIRONMENT, timeout=500, check=True)
+    subprocess.run(command, cwd=folder, env=ENVIRONMENT, timeout=1200, check=True)
     for number, statuses in enumerate(json.loads((folder / "runs.json").read_text())):
         said = "".join(path.read_text() for path in sorted(folder.glob(f"{number}.*.log")))
         assert not any(statuses), said

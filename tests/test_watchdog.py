@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -24,7 +25,7 @@ def ends(tmp_path_factory):
     """Case to the exit statuses of its ranks, and to what each of them said."""
     folder = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, ROOT / "tests" / "watched_ranks.py", folder]
-    subprocess.run(command, cwd=folder, env=ENVIRONMENT, timeout=150, check=True)
+    subprocess.run(command, cwd=folder, env=ENVIRONMENT, timeout=240, check=True)
     found = {}
     for case, rank, status in json.loads((folder / "ends.json").read_text()):
         said = (folder / f"{case}.{rank}").read_text(errors="replace")
@@ -61,7 +62,8 @@ def test_a_rank_that_gives_no_sign_of_life_ends_the_others_although_no_connectio
         status, said = ends["silent"][rank]
         assert status == 1
         assert "seg: rank 1 on " in said
-        assert "failed: no sign of life for 5 s" in said
+        (seconds,) = re.findall(r"failed: no sign of life for (\d+) s", said)
+        assert int(seconds) >= 5
 
 
 def test_the_end_of_rank_0_that_holds_the_store_ends_the_others(ends):
@@ -77,12 +79,7 @@ def test_a_rank_that_is_slow_and_keeps_pythons_lock_is_not_given_up(ends):
 
 
 def test_a_rank_that_was_told_to_stop_has_not_failed(ends):
-    assert {rank: status for rank, (status, _) in ends["leaves_early"].items()} == {
-        0: 0,
-        1: 143,
-        2: 0,
-    }
-    assert "failed" not in "".join(said for _, said in ends["leaves_early"].values())
+    assert ends["leaves_early"] == {0: (0, ""), 1: (143, ""), 2: (0, "")}
 
 
 def seg(*args, cwd, launcher=()):
@@ -94,7 +91,7 @@ def seg(*args, cwd, launcher=()):
 
 def end_of(process):
     try:
-        said = process.communicate(timeout=150)[1]
+        said = process.communicate(timeout=240)[1]
     finally:
         process.kill()
     return process.returncode, said.decode(errors="replace").splitlines()

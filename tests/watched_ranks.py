@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -20,6 +21,19 @@ from seg.errors import InputError
 from tests.processes import free_port
 
 SIZE = 3
+LIMIT = 120
+"""Seconds after which a rank that has not ended is killed."""
+
+
+def meet(name):
+    """Wait for all ranks through the store, so that no one misses the connection of one that left.
+
+    A collective is over for one rank before it is for another.
+    """
+    store = dist.distributed_c10d._get_default_store()
+    store.add(name, 1)
+    while store.add(name, 0) < SIZE:
+        time.sleep(0.02)
 
 
 def wait_in_a_collective(peer):
@@ -41,6 +55,7 @@ def lost(rank):
 
 
 def silent(rank):
+    watchdog.SILENCE = 5
     if rank == 1:
         os.kill(os.getpid(), signal.SIGSTOP)
     wait_in_a_collective(2 - rank)
@@ -48,7 +63,6 @@ def silent(rank):
 
 def first_killed(rank):
     if rank == 0:
-        time.sleep(1)
         os.kill(os.getpid(), signal.SIGKILL)
     wait_in_a_collective(3 - rank)
 
@@ -57,6 +71,7 @@ def slow(rank):
     if rank == 1:
         ctypes.PyDLL(None).sleep(2)  # with Python's lock, so that the thread cannot run
     dist.barrier()
+    meet("end")
 
 
 def leaves_early(rank):
@@ -75,8 +90,9 @@ def live(case, rank, port):
         with watchdog.Watchdog() as guard:
             guard.start()
             dist.init_process_group("gloo")
-            dist.barrier()
-            time.sleep(1)  # the threads are on their way
+            assert guard._connected.wait(LIMIT)
+            guard._board.wait(f"beat/{rank}", LIMIT, 1)
+            meet("start")
             case(rank)
     except InputError:
         time.sleep(600)  # an end that hangs
@@ -93,6 +109,8 @@ def start(case, rank, port, folder):
             status = 0
         except SystemExit as end:
             status = end.code
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     return child
@@ -111,13 +129,14 @@ def end_of(child, deadline):
 
 
 def main(folder):
-    watchdog.TICK, watchdog.SILENCE, watchdog.SUSPICION = 0.1, 5.0, 2.0
-    watchdog.PATIENCE, watchdog.GRACE = 2.0, 4.0
+    # a machine with other work may hold up a rank that has done nothing wrong
+    watchdog.TICK, watchdog.SILENCE, watchdog.SUSPICION = 0.1, 12.0, 3.0
+    watchdog.PATIENCE, watchdog.GRACE = 5.0, 12.0
     ranks = {}
     for case in CASES:
         port = free_port()
         ranks |= {(case.__name__, rank): start(case, rank, port, folder) for rank in range(SIZE)}
-    deadline = time.monotonic() + 50
+    deadline = time.monotonic() + LIMIT
     stopped = ranks.pop(("silent", 1))
     ends = [(*key, end_of(child, deadline)) for key, child in ranks.items()]
     end_of(stopped, 0)
