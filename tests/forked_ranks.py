@@ -8,6 +8,7 @@ RUNS.json. What rank R of run N says goes to N.R.log.
 import json
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from pathlib import Path
@@ -17,6 +18,18 @@ from tests.processes import free_port
 
 LIMIT = 180
 """Seconds after which a rank is ended."""
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def make_runs(folder, runs):
+    """Make the runs in `folder`; all of them must end well."""
+    (folder / "runs.json").write_text(json.dumps(runs))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, "runs.json"]
+    subprocess.run(command, cwd=folder, env=environment, timeout=1200, check=True)
+    for number, statuses in enumerate(json.loads((folder / "runs.json").read_text())):
+        said = "".join(path.read_text() for path in sorted(folder.glob(f"{number}.*.log")))
+        assert not any(statuses), said
 
 
 def live(log, rank, size, port, args):

@@ -172,7 +172,7 @@ def main(folder, rank, ranks, port):
     place = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": ranks}
     place |= {"LOCAL_WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({key: str(value) for key, value in place.items()}, TORCHELASTIC_RUN_ID="test")
-    warnings.filterwarnings("ignore")
+    warnings.filterwarnings("ignore")  # Lightning's advice on loaders, once for every step made
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     results = {

@@ -1,17 +1,14 @@
 """An evaluation has the same counts, to the byte, however its images are dealt out."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import SMALL, write_pairs
+from tests.forked_ranks import make_runs
 
 ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 IMAGES = {"train": 8, "val": 3, "test": 5}
 
 EXACT = ["-c", str(ROOT / "configs/trainer/deterministic.yaml")]
@@ -44,12 +41,7 @@ def judged(tmp_path_factory):
         for command in ("validate", "test") if ranks in (1, 4) else ("test",):
             output = f"--output={command}-{ranks}-{batch}-{workers}"
             runs.append([ranks, [command, last, *EXACT, *loaders, output]])
-    (folder / "runs.json").write_text(json.dumps(runs))
-    command = [sys.executable, ROOT / "tests" / "forked_ranks.py", "runs.json"]
-    subprocess.run(command, cwd=folder, env=ENVIRONMENT, timeout=1200, check=True)
-    for number, statuses in enumerate(json.loads((folder / "runs.json").read_text())):
-        said = "".join(path.read_text() for path in sorted(folder.glob(f"{number}.*.log")))
-        assert not any(statuses), said
+    make_runs(folder, runs)
     return folder
 
 

@@ -1,17 +1,12 @@
 """What a training step sees is a function of seed and step: real files, loaders, ranks, resumes."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import SMALL, write_pairs
+from tests.forked_ranks import make_runs
 
-ROOT = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 PIXELWISE = [
     "--model.network=torch.nn.Conv2d",
     "--model.network.kernel_size=1",
@@ -40,12 +35,7 @@ def streams(tmp_path_factory):
         last = f"--ckpt_path=runs/{name}/version_0/checkpoints/last.ckpt"
         on = ["--trust=[tests]", "--trainer.max_steps=-1", f"--data.num_workers={others}"]
         runs.append([more, ["fit", last, *on]])
-    (folder / "runs.json").write_text(json.dumps(runs))
-    command = [sys.executable, ROOT / "tests" / "forked_ranks.py", "runs.json"]
-    subprocess.run(command, cwd=folder, env=ENVIRONMENT, timeout=1200, check=True)
-    for number, statuses in enumerate(json.loads((folder / "runs.json").read_text())):
-        said = "".join(path.read_text() for path in sorted(folder.glob(f"{number}.*.log")))
-        assert not any(statuses), said
+    make_runs(folder, runs)
     return folder
 
 
