@@ -215,9 +215,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """Entry point of the `seg` command; returns the exit status."""
     args = list(sys.argv[1:] if args is None else args)
     _show_messages()
-    if args and args[0] in COMMANDS:
-        return COMMANDS[args[0]](args[1:])
     try:
+        if args and args[0] in COMMANDS:
+            return COMMANDS[args[0]](args[1:])
         with raising_signals(), Watchdog() as watchdog:
             SegCLI(args, watchdog)
     except Stopped as stopped:

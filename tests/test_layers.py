@@ -21,6 +21,7 @@ LAYERS = [
     {"checkpoint", "monitors", "uneven"},
     {"linking"},
     {"report"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]
