@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +51,11 @@ def camvid_like(tmp_path_factory) -> Path:
     for seed, (split, count) in enumerate((("train", 8), ("val", 5), ("test", 3))):
         write_pairs(root / split, root / f"{split}annot", count, (40, 56), range(12), seed)
     return root
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory) -> Iterator[None]:
+    """Scans of masks are kept apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -1,5 +1,6 @@
 """Files become samples: augmented by their seed for training, whole for evaluation."""
 
+import re
 from pathlib import Path
 
 import cv2
@@ -10,12 +11,12 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from seg.constants import IGNORE_INDEX
-from seg.data.counting import count_classes
 from seg.data.dataset import SegmentationDataset
 from seg.data.header import DataError
 from seg.data.labels import Labels
 from seg.data.pairing import Pairs, check, find_images, find_pairs
 from seg.data.sampling import TrainBatchSampler
+from seg.data.scanning import scan_masks
 from seg.data.transforms import TrainingTransform
 
 SIZES = [(40, 60)] * 4 + [(48, 52)] * 5
@@ -130,7 +131,8 @@ def test_files_that_break_after_the_check_are_named(tmp_path: Path) -> None:
 
 
 def test_class_counts_equal_those_of_the_files(root: Path, pairs: Pairs) -> None:
-    counts = count_classes(SegmentationDataset(pairs, LABELS, TrainingTransform((32, 32))), 3)
+    dataset = SegmentationDataset(pairs, LABELS, TrainingTransform((32, 32)))
+    counts = scan_masks(dataset, 3)[0].class_counts()
     masks = [raw(path) for path in pairs.masks]
     valid = [(mask != 11).sum() for mask in masks]
     for c in range(3):
@@ -147,12 +149,16 @@ def test_class_counts_of_a_known_case(tmp_path: Path) -> None:
         for name, mask in masks.items():
             Image.fromarray(np.array(mask, np.uint8)).save(tmp_path / part / f"train/{name}.png")
     dataset = SegmentationDataset(check([find_pairs(tmp_path, "train")])[0], Labels(3))
-    counts = count_classes(dataset, 3)
+    counts = scan_masks(dataset, 3)[0].class_counts()
     assert counts.pixels.tolist() == [13, 1, 0]
     assert counts.image_pixels.tolist() == [6 + 8, 6, 0]
     assert counts.images.tolist() == [2, 1, 0]
 
 
-def test_class_counts_name_a_file_with_an_unknown_label(pairs: Pairs) -> None:
-    with pytest.raises(DataError, match=r"0.png: label 11 \(\d+ pixels\) is in neither label_map"):
-        count_classes(SegmentationDataset(pairs, Labels(3)), 3)
+def test_a_scan_names_the_files_with_an_unknown_label_and_counts_nothing_of_them(
+    pairs: Pairs,
+) -> None:
+    scan, faults = scan_masks(SegmentationDataset(pairs, Labels(3)), 3)
+    assert sorted(faults) == list(range(len(pairs)))
+    assert re.search(r"0.png: label 11 \(\d+ pixels\) is in neither label_map", faults[0])
+    assert scan.pixels.sum() == 0

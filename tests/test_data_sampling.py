@@ -99,7 +99,8 @@ def test_a_loop_of_ones_own_goes_on_from_the_saved_state_after_any_step(workers:
     assert len({key for batch in whole for key in batch}) == len(whole) * BATCH
     loader = loader_of(workers)
     saved = [loader.state_dict() for _ in stream(loader, 2 * per_epoch + 1)]
-    assert saved[3] == {"seed": 0, "batch_size": BATCH, "length": LENGTH, "epoch": 0, "step": 4}
+    stream_of = {"seed": 0, "batch_size": BATCH, "length": LENGTH, "drawn_by": None}
+    assert saved[3] == {**stream_of, "epoch": 0, "step": 4}
     assert [saved[per_epoch - 1][key] for key in ("epoch", "step")] == [1, 0]
     for done in (1, 3, per_epoch - 1, per_epoch, per_epoch + 1, 2 * per_epoch):
         resumed = loader_of()

@@ -248,3 +248,26 @@ def test_shrinking_to_a_quarter_averages_areas() -> None:
 
 def test_masks_are_resized_by_the_nearest_centre() -> None:
     np.testing.assert_array_equal(resize_mask(MASK, (20, 16)), MASK[1::3, 2::5])
+
+
+@pytest.mark.parametrize("resize", [None, (30, 40)])
+@pytest.mark.parametrize("focus", [(0, 0), (59, 79), (25, 33), (2, 70)])
+def test_a_crop_shows_its_focus_in_its_middle_half_or_ends_at_the_edge(resize, focus) -> None:
+    mask = np.zeros((60, 80), np.uint8)
+    mask[focus[0] // 2 * 2 : focus[0] // 2 * 2 + 2, focus[1] // 2 * 2 : focus[1] // 2 * 2 + 2] = 1
+    rows, columns = np.indices(mask.shape)
+    image = np.stack([rows, columns, rows], axis=2).astype(np.uint8)  # says where a pixel was
+    places = set()
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        crop, labels = random_scaled_crop(
+            image, mask, (16, 16), generator, resize, (1.0, 1.0), focus
+        )
+        found = np.argwhere(labels == 1)
+        assert len(found) > 0
+        places.add(tuple(found[0]))
+        for axis, length in enumerate(mask.shape):
+            before = crop[0, 0, axis] <= 1
+            after = crop[-1, -1, axis] >= length - 2
+            assert before or after or 3 <= found[0][axis] <= 12
+    assert len(places) > 1 or focus != (25, 33)  # jittered where the edge leaves room

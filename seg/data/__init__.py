@@ -1,5 +1,6 @@
 """Files to samples to batches."""
 
+from seg.data.class_sampling import ClassFirstSampler, ImageSampler, RepeatFactorSampler
 from seg.data.counting import ClassCounts
 from seg.data.datamodule import (
     SegmentationDataModule,
@@ -12,7 +13,10 @@ from seg.data.synthetic import SyntheticDataset
 
 __all__ = [
     "ClassCounts",
+    "ClassFirstSampler",
     "DataError",
+    "ImageSampler",
+    "RepeatFactorSampler",
     "SegmentationDataModule",
     "SegmentationDataset",
     "SyntheticDataset",

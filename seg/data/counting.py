@@ -1,25 +1,8 @@
 """How often each class occurs in the training masks."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
-
-_THREADS = 4
-
-
-class HasMasks(Protocol):
-    """A dataset whose masks can be read alone."""
-
-    def __len__(self) -> int: ...
-
-    def mask(self, index: int) -> NDArray[Any]:
-        """Class ids (H, W) of one sample."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -36,21 +19,3 @@ class ClassCounts:
     pixels: Tensor
     image_pixels: Tensor
     images: Tensor
-
-
-def count_classes(dataset: HasMasks, num_classes: int) -> ClassCounts:
-    """Read every mask once, in threads, as stored and not as augmented.
-
-    Raises:
-        DataError: If a mask cannot be read, or holds a label without a class.
-    """
-
-    def one(index: int) -> NDArray[np.int64]:
-        counts = np.bincount(dataset.mask(index).ravel(), minlength=256)
-        return counts[:num_classes].astype(np.int64)
-
-    total = np.zeros((3, num_classes), np.int64)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for counts in pool.map(one, range(len(dataset))):
-            total += np.stack([counts, (counts > 0) * counts.sum(), counts > 0])
-    return ClassCounts(*torch.from_numpy(total))

@@ -50,6 +50,7 @@ def random_scaled_crop(
     generator: np.random.Generator,
     resize: Size | None = None,
     scale_jitter: tuple[float, float] = (1.0, 1.0),
+    focus: tuple[int, int] | None = None,
 ) -> tuple[Array, Array]:
     """A random crop of the resized and randomly scaled pair, at exactly `crop_size`.
 
@@ -63,12 +64,15 @@ def random_scaled_crop(
         generator: Where the scale and the place are drawn from.
         resize: Height and width that a scale of 1 stands for; left out, the image's own.
         scale_jitter: Range of the uniform scale.
+        focus: Row and column of a pixel that is to lie in the middle half of the window, at a
+            random place, as far as the image's edge allows. Left out, the window lies anywhere.
     """
     base = resize or (image.shape[0], image.shape[1])
     scale = generator.uniform(*scale_jitter)
-    rows, output_rows, top = _window(image.shape[0], base[0] * scale, crop_size[0], generator)
+    row, column = (None, None) if focus is None else focus
+    rows, output_rows, top = _window(image.shape[0], base[0] * scale, crop_size[0], generator, row)
     columns, output_columns, left = _window(
-        image.shape[1], base[1] * scale, crop_size[1], generator
+        image.shape[1], base[1] * scale, crop_size[1], generator, column
     )
     size = output_rows, output_columns
     image = resize_image(image[rows, columns], size)
@@ -84,10 +88,14 @@ def random_scaled_crop(
 
 
 def _window(
-    length: int, scaled: float, crop: int, generator: np.random.Generator
+    length: int, scaled: float, crop: int, generator: np.random.Generator, focus: int | None
 ) -> tuple[slice, int, int]:
     """Along one axis: the part of the source to take, its length when resized, and its place."""
     output = min(crop, max(1, round(scaled)))
     window = min(length, max(1, round(output * length / scaled)))
-    start = int(generator.integers(length - window + 1))
+    if focus is None:
+        start = int(generator.integers(length - window + 1))
+    else:
+        before = int(window * generator.uniform(0.25, 0.75))
+        start = min(max(focus - before, 0), length - window)
     return slice(start, start + window), output, int(generator.integers(crop - output + 1))

@@ -1,6 +1,7 @@
 """SegmentationDataModule: loaders for every stage, the same samples however work is split."""
 
 import inspect
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -8,12 +9,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from seg.data import synthetic
-from seg.data.counting import ClassCounts, count_classes
+from seg.data.class_sampling import ImageSampler
+from seg.data.counting import ClassCounts
 from seg.data.dataset import Sample, SegmentationDataset
+from seg.data.header import DataError
 from seg.data.labels import Labels
 from seg.data.loading import TrainLoader, default_workers, prepare_worker
-from seg.data.pairing import Pairs, check, find_images, find_pairs
+from seg.data.pairing import Pairs, check, find_images, find_pairs, report
+from seg.data.remembering import ScanMemory
 from seg.data.sampling import EvaluationBatchSampler, TrainBatchSampler
+from seg.data.scan import Scan
+from seg.data.scanning import Advance, scan_masks
 from seg.data.synthetic import SyntheticDataset
 from seg.data.transforms import TrainingTransform
 from seg.errors import InputError
@@ -94,6 +100,9 @@ class SegmentationDataModule(L.LightningDataModule):
         transforms: Augmentation after the crop, a list such as [{HorizontalFlip: {p: 0.5}}] of
             albumentations class names and arguments. Left out, a flip and a photometric jitter;
             an empty list is none.
+        sampler: What draws the training samples, such as seg.data.ClassFirstSampler or
+            seg.data.RepeatFactorSampler, for rare classes. Left out, each image comes once an
+            epoch, with a crop anywhere in it.
         batch_size: Images of one optimiser step, over all devices.
         eval_batch_size: Most images of a batch on each device in evaluation.
         num_workers: Loader processes of each device. Left out, one less than its share of the
@@ -128,6 +137,7 @@ class SegmentationDataModule(L.LightningDataModule):
         crop_size: list[int] = [128, 128],  # noqa: B006  (never changed; shown by --help)
         scale_jitter: list[float] = [0.75, 1.5],  # noqa: B006
         transforms: list[dict[str, dict[str, Any]]] | None = None,
+        sampler: ImageSampler | None = None,
         batch_size: int = 8,
         eval_batch_size: int = 8,
         num_workers: int | None = None,
@@ -148,6 +158,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.root = root
         self.splits = {"train": train_split, "val": val_split, "test": test_split}
         self.resize = resize
+        self.sampler = sampler
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
@@ -173,7 +184,7 @@ class SegmentationDataModule(L.LightningDataModule):
             crop_size, resize, scale_jitter, transforms, in_channels
         )
         self._datasets: dict[str, AnyDataset] = {}
-        self._counts: ClassCounts | None = None
+        self._scans: dict[str, Scan] = {}
 
     def setup(self, stage: str) -> None:
         """Find and check the files of the splits that a stage uses, before its first step.
@@ -200,8 +211,14 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled, augmented crops; the share of this rank."""
+        draw = None if self.sampler is None else partial(self.sampler.draw, self.scan("train"))
         sampler = TrainBatchSampler(
-            len(self._datasets["train"]), self.batch_size, *self._place(), self.seed
+            len(self._datasets["train"]),
+            self.batch_size,
+            *self._place(),
+            self.seed,
+            draw,
+            None if self.sampler is None else repr(self.sampler),
         )
         return self._loader("train", sampler, TrainLoader)
 
@@ -218,16 +235,37 @@ class SegmentationDataModule(L.LightningDataModule):
         return self._evaluation_loader("predict")
 
     def class_counts(self) -> ClassCounts:
-        """Pixels and images of each class in the training masks, scanned once.
+        """Pixels and images of each class in the training masks.
 
         Raises:
-            DataError: If a mask cannot be read, or holds a label without a class.
+            DataError: As `scan`.
         """
-        if self._counts is None:
-            if "train" not in self._datasets:
-                self.setup("fit")
-            self._counts = count_classes(self._datasets["train"], self.num_classes)
-        return self._counts
+        return self.scan("train").class_counts()
+
+    def scan(self, role: str) -> Scan:
+        """What all masks of the train, val or test split hold, found once.
+
+        Raises:
+            DataError: If a mask cannot be read, or holds a label without a class; all are counted.
+        """
+        if role not in self._scans:
+            scan, faults = self.try_scan(role)
+            if faults:
+                raise DataError(report([faults[index] for index in sorted(faults)]))
+            self._scans[role] = scan
+        return self._scans[role]
+
+    def try_scan(self, role: str, advance: Advance = lambda: None) -> tuple[Scan, dict[int, str]]:
+        """As `scan`, but with what is wrong with masks by index, instead of an error."""
+        if role not in self._datasets:
+            self.setup({"train": "fit", "val": "validate", "test": "test"}[role])
+        dataset, memory = self._datasets[role], None
+        if isinstance(dataset, SegmentationDataset):
+            assert self.root is not None
+            memory = ScanMemory(
+                self.root, dataset.pairs.masks, self._labels.fingerprint, self.num_classes
+            )
+        return scan_masks(dataset, self.num_classes, memory, advance)
 
     def _check_ranges(self, image_range: list[float] | None) -> None:
         for name in ("batch_size", "eval_batch_size", "in_channels", "synthetic_length"):

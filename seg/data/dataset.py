@@ -16,6 +16,10 @@ from seg.data.transforms import TrainingTransform
 
 Sample = dict[str, Any]
 
+Key = tuple[int, int] | tuple[int, int, int, int]
+"""A training sample: epoch and index; or, where an epoch may have one more than once, epoch, index,
+number of the draw and the pixel that the crop has to show (row · width + column; -1 is any)."""
+
 
 class SegmentationDataset(Dataset[Sample]):
     """Samples of a split: augmented crops with a `transform`, else whole images.
@@ -55,25 +59,24 @@ class SegmentationDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
+    def __getitem__(self, key: int | Key) -> Sample:
         """One sample.
 
         Args:
-            key: Index, or epoch and index: the epoch seeds the augmentation.
+            key: Index, or what seeds the augmentation as well.
 
         Raises:
             DataError: If a file cannot be decoded, or holds a label without a class.
         """
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        index, seed, place = parse_key(key)
         name = self.pairs.names[index]
         image = read_image(self.pairs.images[index], self.channels, self.image_range)
         if self.labels is None:
             size = torch.tensor(image.shape[:2])
             return {"image": to_tensor(_resized(image, self.resize)), "name": name, "size": size}
         mask = self.mask(index)
-        return make_sample(
-            image, mask, name, self.transform, self.resize, (self.seed, epoch, index)
-        )
+        seed = (self.seed, *seed)
+        return make_sample(image, mask, name, self.transform, self.resize, seed, place)
 
     def mask(self, index: int) -> NDArray[Any]:
         """Class ids (H, W) of one sample before any augmentation."""
@@ -86,17 +89,27 @@ class SegmentationDataset(Dataset[Sample]):
         return self.pairs.sizes
 
 
+def parse_key(key: int | Key) -> tuple[int, tuple[int, ...], int | None]:
+    """Index of a sample, the numbers that seed its augmentation, and the pixel to show, if any."""
+    if not isinstance(key, tuple):
+        return key, (0, key), None
+    place = key[3] if len(key) == 4 and key[3] >= 0 else None
+    return key[1], key[:3], place
+
+
 def make_sample(
     image: NDArray[Any],
     mask: NDArray[Any],
     name: str,
     transform: TrainingTransform | None,
     resize: Sequence[int] | None,
-    seed: tuple[int, int, int],
+    seed: Sequence[int],
+    place: int | None = None,
 ) -> Sample:
     """Augment an image and its mask for training, or only resize the image for evaluation."""
     if transform is not None:
-        image, mask = transform(image, mask, seed)
+        focus = None if place is None else divmod(place, mask.shape[1])
+        image, mask = transform(image, mask, seed, focus)
     else:
         image = _resized(image, resize)
     return {"image": to_tensor(image), "mask": torch.from_numpy(mask), "name": name}

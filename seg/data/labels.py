@@ -1,6 +1,7 @@
 """Raw mask values to class ids, through one table that is made once."""
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ class Labels:
         self._ids: NDArray[np.uint8] | None = None
         if class_colors is not None:
             self._colours, self._ids = _colour_table(num_classes, class_colors, ignore_colors or [])
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for labels that read every mask alike."""
+        tables = (self._table, self._colours, self._ids)
+        parts = [b"" if table is None else table.tobytes() for table in tables]
+        return sha256(b"|".join(parts)).hexdigest()
 
     def read(self, path: Path | str) -> NDArray[np.uint8]:
         """Class ids of a mask file, uint8 of shape (H, W).

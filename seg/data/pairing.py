@@ -138,7 +138,7 @@ def check(splits: Sequence[Pairs]) -> list[Pairs]:
                 replace(pairs, sizes=tuple(r for r in results if not isinstance(r, str)))
             )
     if offenders:
-        raise DataError(_report(offenders))
+        raise DataError(report(offenders))
     return checked
 
 
@@ -158,7 +158,8 @@ def _check_one(image: Path, mask: Path | None) -> Size | str:
     return found
 
 
-def _report(offenders: Sequence[str]) -> str:
+def report(offenders: Sequence[str]) -> str:
+    """What is wrong with files, in one message: the first ten, and how many more."""
     noun = "problem" if len(offenders) == 1 else "problems"
     lines = [f"{len(offenders)} {noun} with the data files:", *offenders[:_SHOWN]]
     text = "\n  - ".join(lines)

@@ -1,19 +1,23 @@
 """Which samples a step sees: a function of seed and step, never of ranks or workers."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from torch.utils.data import BatchSampler, Sampler
 
+from seg.data.class_sampling import Draws
+from seg.data.dataset import Key
 from seg.errors import InputError
 
-Key = tuple[int, int]
-"""Epoch and index of a training sample; the epoch seeds its augmentation."""
+Draw = Callable[[int, np.random.Generator], Draws]
+"""From the number of samples of an epoch to these samples."""
 
 _STREAM = {
     "seed": "seed_everything",
     "batch_size": "data.batch_size",
     "length": "a number of training images of",
+    "drawn_by": "data.sampler",
 }
 """What decides the order of the samples, and how the user knows it."""
 
@@ -21,10 +25,10 @@ _STREAM = {
 class TrainBatchSampler(Sampler[list[Key]]):
     """Shuffled batches of one rank; over all ranks they make up one optimiser step.
 
-    Step k of an epoch takes entries k·B … (k+1)·B - 1 of a permutation seeded by (seed, epoch),
-    dealt out to the ranks in turn. Entries left over at the end of an epoch are dropped. The
-    place in the stream is a state: where `load_state_dict` puts it, the next iteration begins,
-    and every further one at the start of an epoch.
+    Step k of an epoch takes entries k·B … (k+1)·B - 1 of an order seeded by (seed, epoch), dealt
+    out to the ranks in turn: a permutation, or what `draw` draws. Entries left over at the end of
+    an epoch are dropped. The place in the stream is a state: where `load_state_dict` puts it, the
+    next iteration begins, and every further one at the start of an epoch.
 
     Args:
         length: Number of samples.
@@ -32,6 +36,8 @@ class TrainBatchSampler(Sampler[list[Key]]):
         rank: This process, from 0.
         world_size: Number of processes.
         seed: Seed of the order.
+        draw: Draws the samples of an epoch; left out, each comes once.
+        sampler: Says what draws; a place in a stream is none in that of another.
 
     Raises:
         InputError: If the batch does not divide, or the samples are fewer than one batch.
@@ -44,6 +50,8 @@ class TrainBatchSampler(Sampler[list[Key]]):
         rank: int = 0,
         world_size: int = 1,
         seed: int = 0,
+        draw: Draw | None = None,
+        sampler: str | None = None,
     ) -> None:
         if length < batch_size:
             raise InputError(
@@ -56,6 +64,8 @@ class TrainBatchSampler(Sampler[list[Key]]):
         self.rank = rank
         self.world_size = world_size
         self.seed = seed
+        self.draw = draw
+        self.drawn_by = sampler
         self.epoch = 0
         self.step = 0
         """Steps of the epoch that are done."""
@@ -77,12 +87,12 @@ class TrainBatchSampler(Sampler[list[Key]]):
         if self.step == len(self):
             self.set_epoch(self.epoch + 1)
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """What the stream depends on, and the place in it; the same on every rank."""
         place = {"epoch": self.epoch, "step": self.step}
         return {name: getattr(self, name) for name in _STREAM} | place
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to a saved place, within an epoch or at the start of one, on any number of ranks.
 
         Raises:
@@ -105,10 +115,18 @@ class TrainBatchSampler(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         epoch, begin = self.epoch, self._begin
         self.step, self._begin = begin, 0
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.length).tolist()
+        order = self._order(epoch)
         for start in range(begin * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            share = order[start + self.rank : start + self.batch_size : self.world_size]
-            yield [(epoch, index) for index in share]
+            yield order[start + self.rank : start + self.batch_size : self.world_size]
+
+    def _order(self, epoch: int) -> list[Key]:
+        """The keys of all samples of an epoch, of all ranks."""
+        generator = np.random.default_rng([self.seed, epoch])
+        if self.draw is None:
+            return [(epoch, index) for index in generator.permutation(self.length).tolist()]
+        indices, places = self.draw(self.length, generator)
+        drawn = enumerate(zip(indices.tolist(), places.tolist(), strict=True))
+        return [(epoch, index, turn, place) for turn, (index, place) in drawn]
 
 
 class EvaluationBatchSampler(BatchSampler):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from seg.constants import IGNORE_INDEX
-from seg.data.dataset import Sample, make_sample
+from seg.data.dataset import Key, Sample, make_sample, parse_key
 from seg.data.transforms import TrainingTransform
 from seg.errors import InputError
 
@@ -78,13 +78,13 @@ class SyntheticDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """One sample; of an epoch and index, the epoch seeds the augmentation."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+    def __getitem__(self, key: int | Key) -> Sample:
+        """One sample; a key of more than an index seeds the augmentation."""
+        index, seed, place = parse_key(key)
         image, mask = self.draw(index)
-        seed = (self.seed, epoch, index)
+        seed = (self.seed, *seed)
         name = f"{self.split}/{index:05d}"
-        return make_sample(image, mask, name, self.transform, self.resize, seed)
+        return make_sample(image, mask, name, self.transform, self.resize, seed, place)
 
     def mask(self, index: int) -> Array:
         """Class ids (H, W) of one sample before any augmentation."""

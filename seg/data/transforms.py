@@ -75,17 +75,24 @@ class TrainingTransform:
         for entry in entries:
             self._try_out(entry, channels)
 
-    def __call__(self, image: Array, mask: Array, seed: Sequence[int]) -> tuple[Array, Array]:
+    def __call__(
+        self,
+        image: Array,
+        mask: Array,
+        seed: Sequence[int],
+        focus: tuple[int, int] | None = None,
+    ) -> tuple[Array, Array]:
         """Augment an image (H, W, C) and its mask (H, W) to `crop_size`.
 
         Args:
             image: Image, uint8.
             mask: Class ids, uint8.
             seed: Numbers that decide on everything random, such as (seed, epoch, index).
+            focus: Row and column of a pixel that the crop has to show; left out, any.
         """
         generator = np.random.default_rng(seed)
         image, mask = random_scaled_crop(
-            image, mask, self.crop_size, generator, self.resize, self.scale_jitter
+            image, mask, self.crop_size, generator, self.resize, self.scale_jitter, focus
         )
         # one stream for all steps: a seed of its own for each would make equal draws
         python_random = random.Random(int(generator.integers(2**63)))

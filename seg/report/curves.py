@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from seg.report.files import replacing
+from seg.files import replacing
 
 _TRAINING_LOSS = ("train/loss_epoch", "train/loss", "train/loss_step")
 """Names of the training loss, the one to prefer first."""

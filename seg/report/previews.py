@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from seg.constants import IGNORE_INDEX
-from seg.report.files import replacing
+from seg.files import replacing
 from seg.report.palette import IGNORE_COLOR
 
 _GAP = 8

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from seg.report.files import replacing
+from seg.files import replacing
 
 _TOTALS = ("miou", "pixel_accuracy", "fwiou", "images")
 _SCORES = ("iou", "dice", "precision", "recall")

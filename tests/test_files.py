@@ -1,6 +1,6 @@
 import pytest
 
-from seg.report.files import replacing
+from seg.files import replacing
 
 
 def test_the_file_appears_whole_in_a_folder_that_is_made(tmp_path):

@@ -1,4 +1,4 @@
-"""Report files that are either whole or not there."""
+"""Files that are either whole or not there."""
 
 import os
 from collections.abc import Iterator
