@@ -21,6 +21,7 @@ LAYERS = [
     {"checkpoint", "monitors", "uneven"},
     {"linking"},
     {"report"},
+    {"audit"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -1,6 +1,7 @@
 """SegmentationDataModule: loaders for every stage, the same samples however work is split."""
 
 import inspect
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -201,7 +202,10 @@ class SegmentationDataModule(L.LightningDataModule):
             pairs = check([find_images(self.predict)])[0]
             self._datasets["predict"] = SegmentationDataset(pairs, **self._reading)
             return
-        wanted = [role for role in _STAGES[stage] if role not in self._datasets]
+        self._find(_STAGES[stage])
+
+    def _find(self, roles: Sequence[str]) -> None:
+        wanted = [role for role in roles if role not in self._datasets]
         if self.root is None:
             self._datasets |= {role: self._synthetic(role) for role in wanted}
             return
@@ -255,11 +259,29 @@ class SegmentationDataModule(L.LightningDataModule):
             self._scans[role] = scan
         return self._scans[role]
 
+    def dataset(self, role: str) -> AnyDataset:
+        """The train, val or test split, found and checked where it was not yet.
+
+        Raises:
+            DataError: As `setup`.
+        """
+        self._find([role])
+        return self._datasets[role]
+
+    @property
+    def crop_size(self) -> tuple[int, int]:
+        """Height and width of the training crops."""
+        return self._transform.crop_size
+
+    def crop_in_image(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width that a training crop at scale 1 covers in an image of that size."""
+        base = self.resize or size
+        height, width = self.crop_size
+        return round(height * size[0] / base[0]), round(width * size[1] / base[1])
+
     def try_scan(self, role: str, advance: Advance = lambda: None) -> tuple[Scan, dict[int, str]]:
         """As `scan`, but with what is wrong with masks by index, instead of an error."""
-        if role not in self._datasets:
-            self.setup({"train": "fit", "val": "validate", "test": "test"}[role])
-        dataset, memory = self._datasets[role], None
+        dataset, memory = self.dataset(role), None
         if isinstance(dataset, SegmentationDataset):
             assert self.root is not None
             memory = ScanMemory(

@@ -1,0 +1,139 @@
+"""Every number of an audit, as primitives that JSON can hold."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seg.data import DataError, SegmentationDataModule, SegmentationDataset
+from seg.data.scan import Scan
+
+ROLES = ("train", "val", "test")
+
+Facts = dict[str, Any]
+
+
+def audit_data(
+    data: SegmentationDataModule, progress: Callable[[str, int], Callable[[], Any]]
+) -> Facts:
+    """Scan all splits of a data set.
+
+    Args:
+        data: Where the splits are.
+        progress: From the name and the number of masks of a split to what is called for each.
+
+    Returns:
+        `{"splits": {name: facts}, "not_found": {name: message}, "duplicates": [[name, name]]}`,
+        of which the facts are those of `split_facts`.
+
+    Raises:
+        DataError: If the training split cannot be found, or files of a split have other faults
+            than labels without a class.
+    """
+    splits: Facts = {}
+    not_found: dict[str, str] = {}
+    images: dict[str, Sequence[Path]] = {}
+    for role in ROLES:
+        name = data.splits[role]
+        try:
+            dataset = data.dataset(role)
+        except DataError as error:
+            if role == "train":
+                raise
+            not_found[name] = str(error)
+            continue
+        scan, faults = data.try_scan(role, progress(name, len(dataset)))
+        splits[name] = split_facts(
+            scan, data.class_names, data.crop_in_image, list(faults.values())
+        )
+        if isinstance(dataset, SegmentationDataset):
+            images[name] = dataset.pairs.images
+    return {"splits": splits, "not_found": not_found, "duplicates": _duplicates(images)}
+
+
+def split_facts(
+    scan: Scan,
+    class_names: Sequence[str],
+    crop_size: Callable[[tuple[int, int]], tuple[int, int]],
+    faults: Sequence[str] = (),
+) -> Facts:
+    """The numbers of one split.
+
+    Args:
+        scan: Of its masks.
+        class_names: One name a class.
+        crop_size: From an image's size to that of the crop in its pixels.
+        faults: What is wrong with masks that could not be read, one message each.
+
+    Returns:
+        `images`; `classes`, a mapping each of `name`, `pixels`, `share` (of the pixels that count),
+        `images`, `components` and `median_component` (pixels; None without a component);
+        `ignored_pixels` and `ignored_share` (of all); `imbalance_ratio` (most pixels of a class
+        over least, of those that occur); `missing_classes`; `masks_of_one_class`;
+        `masks_all_ignored`; `sizes` with `least`, `median` and `most` [height, width],
+        `smaller_than_crop` (images that a crop must pad) and `crop_share` (median share of an
+        image that a crop covers); `unreadable`, the faults.
+    """
+    pixels = scan.pixels.sum(0)
+    total, ignored = int(pixels.sum()), int(scan.ignored.sum())
+    present = pixels[pixels > 0]
+    shown = (scan.pixels > 0).sum(1)
+    read = scan.sizes[:, 0] > 0
+    return {
+        "images": len(scan),
+        "classes": [
+            {
+                "name": name,
+                "pixels": int(pixels[c]),
+                "share": float(pixels[c] / total) if total else 0.0,
+                "images": int((scan.pixels[:, c] > 0).sum()),
+                "components": int((scan.classes == c).sum()),
+                "median_component": _median(scan.areas[scan.classes == c]),
+            }
+            for c, name in enumerate(class_names)
+        ],
+        "ignored_pixels": ignored,
+        "ignored_share": ignored / (total + ignored) if total + ignored else 0.0,
+        "imbalance_ratio": float(present.max() / present.min()) if len(present) else None,
+        "missing_classes": [n for n, p in zip(class_names, pixels, strict=True) if p == 0],
+        "masks_of_one_class": int((read & (shown == 1)).sum()),
+        "masks_all_ignored": int((read & (shown == 0)).sum()),
+        "sizes": _size_facts(scan.sizes[read], crop_size),
+        "unreadable": list(faults),
+    }
+
+
+def _size_facts(sizes: Any, crop_size: Callable[[tuple[int, int]], tuple[int, int]]) -> Facts:
+    if not len(sizes):
+        return {}
+    crops = np.array([crop_size((height, width)) for height, width in sizes.tolist()])
+    covered = np.minimum(crops, sizes).prod(1) / sizes.prod(1)
+    return {
+        "least": sizes.min(0).tolist(),
+        "median": np.median(sizes, axis=0).tolist(),
+        "most": sizes.max(0).tolist(),
+        "smaller_than_crop": int((crops > sizes).any(1).sum()),
+        "crop_share": float(np.median(covered)),
+    }
+
+
+def _median(values: Any) -> float | None:
+    return float(np.median(values)) if len(values) else None
+
+
+def _duplicates(images: Mapping[str, Sequence[Path]]) -> list[list[str]]:
+    """Image files of different splits with the same bytes; only files of equal size are read."""
+    by_size: dict[int, list[tuple[str, Path]]] = defaultdict(list)
+    for split, paths in images.items():
+        for path in paths:
+            by_size[path.stat().st_size].append((split, path))
+    by_bytes: dict[bytes, list[tuple[str, Path]]] = defaultdict(list)
+    for files in by_size.values():
+        if len({split for split, _ in files}) > 1:
+            for split, path in files:
+                by_bytes[blake2b(path.read_bytes()).digest()].append((split, path))
+    found = [files for files in by_bytes.values() if len({split for split, _ in files}) > 1]
+    return sorted([str(path) for _, path in files] for files in found)

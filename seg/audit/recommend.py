@@ -1,0 +1,150 @@
+"""From the numbers of an audit to settings, each with its reason; `seg fit -c` takes them."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+_BALANCED = 3.0
+"""Ratio of most to least pixels of a class up to which nothing is to be balanced."""
+
+_SELDOM = 0.2
+"""Share of the images below which drawing images uniformly shows a class too seldom."""
+
+_FINE = 64.0
+"""Pixels of a median component, as the network sees it, below which half of it is its outline."""
+
+_CROSS_ENTROPY = "seg.losses.CrossEntropyLoss"
+
+
+class Recommendation(NamedTuple):
+    """What to set, and why.
+
+    Attributes:
+        config: What `seg fit -c` takes.
+        reasons: From what is set to one line of reason.
+    """
+
+    config: dict[str, Any]
+    reasons: dict[str, str]
+
+
+def recommend(facts: Mapping[str, Any], crop_size: tuple[int, int]) -> Recommendation:
+    """Loss, policy, γ, sampler, crop and monitor for a training split.
+
+    Args:
+        facts: Of the training split, from `split_facts`.
+        crop_size: Height and width of the crops as configured.
+    """
+    config: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    for part in (_loss(facts), _sampler(facts), _crop(facts, crop_size), _monitor(facts)):
+        _merge(config, part.config)
+        reasons |= part.reasons
+    return Recommendation(config, reasons)
+
+
+def _loss(facts: Mapping[str, Any]) -> Recommendation:
+    ratio = facts["imbalance_ratio"] or 1.0
+    gamma = "no focal loss: it lowers the frequent classes and gains less than Dice does"
+    if ratio <= _BALANCED:
+        return Recommendation(
+            {"model": {"loss": {"class_path": _CROSS_ENTROPY}}},
+            {
+                "loss": f"cross-entropy: pixels of the classes differ {ratio:.1f} times only",
+                "policy": "none, for the same reason",
+                "gamma": gamma,
+            },
+        )
+    policy = "sqrt_inverse_frequency"
+    parts = {
+        "cross_entropy": {"class_path": _CROSS_ENTROPY, "init_args": {"weight": policy}},
+        "dice": {"class_path": "seg.losses.DiceLoss"},
+    }
+    loss = {
+        "class_path": "seg.losses.CompoundLoss",
+        "init_args": {"parts": parts, "weights": {"cross_entropy": 1.0, "dice": 1.0}},
+    }
+    names = _rarest(facts)
+    return Recommendation(
+        {"model": {"loss": loss}},
+        {
+            "loss": f"cross-entropy + Dice: {names} has 1/{ratio:,.0f} of the most frequent "
+            "class's pixels, and in Dice each class counts alike",
+            "policy": f"{policy}: weights up to {ratio**0.5:,.0f} times apart; "
+            "1/f would put them "
+            f"{ratio:,.0f} times apart, and the frequent classes would pay",
+            "gamma": gamma,
+        },
+    )
+
+
+def _sampler(facts: Mapping[str, Any]) -> Recommendation:
+    images = facts["images"]
+    shown = [c for c in facts["classes"] if c["images"]]
+    seldom = [c for c in shown if c["images"] < _SELDOM * images]
+    if not seldom:
+        least = min(shown, key=lambda c: c["images"], default=None)
+        reason = "no class" if least is None else f"{least['name']}, the least shown, is in"
+        share = "" if least is None else f" {least['images'] / images:.0%} of the images"
+        return Recommendation({}, {"sampler": f"uniform: {reason}{share}"})
+    worst = min(seldom, key=lambda c: c["images"])
+    sampler = {
+        "class_path": "seg.data.ClassFirstSampler",
+        "init_args": {"tau": 0.0, "uniform_share": 0.5},
+    }
+    reason = (
+        f"class first: {worst['name']} is in {worst['images']} of {images} images; "
+        "half of the draws begin with a class, and all classes are alike"
+    )
+    return Recommendation({"data": {"sampler": sampler}}, {"sampler": reason})
+
+
+def _crop(facts: Mapping[str, Any], crop_size: tuple[int, int]) -> Recommendation:
+    sizes = facts["sizes"]
+    if not sizes:
+        return Recommendation({}, {})
+    smaller = sizes["smaller_than_crop"]
+    size = list(crop_size)
+    if smaller <= facts["images"] / 2:
+        reason = f"{size[0]} × {size[1]}, as set: it covers {sizes['crop_share']:.0%} of an image"
+        return Recommendation({}, {"crop": reason + _fine(facts)})
+    fitting = [min(c, _down(m)) for c, m in zip(crop_size, sizes["median"], strict=True)]
+    reason = (
+        f"{fitting[0]} × {fitting[1]}: {smaller} of {facts['images']} images are smaller than "
+        f"{size[0]} × {size[1]}, and their crops would be padded"
+    )
+    return Recommendation({"data": {"crop_size": fitting}}, {"crop": reason + _fine(facts)})
+
+
+def _down(length: float) -> int:
+    """To a multiple of 32, which every encoder divides by, if there is one."""
+    return int(length) // 32 * 32 or int(length)
+
+
+def _fine(facts: Mapping[str, Any]) -> str:
+    """Classes of which images should not be made smaller."""
+    fine = [
+        c["name"]
+        for c in facts["classes"]
+        if c["median_component"] is not None and c["median_component"] < _FINE
+    ]
+    if not fine:
+        return ""
+    names = ", ".join(fine)
+    return f"; half of the pieces of {names} have under {_FINE:.0f} pixels: resize nothing down"
+
+
+def _monitor(facts: Mapping[str, Any]) -> Recommendation:
+    reason = "val/miou: each class counts alike; accuracy or loss would choose by the frequent ones"
+    return Recommendation(
+        {"checkpoint": {"monitor": "val/miou", "mode": "max"}}, {"monitor": reason}
+    )
+
+
+def _rarest(facts: Mapping[str, Any]) -> str:
+    present = [c for c in facts["classes"] if c["pixels"]]
+    return str(min(present, key=lambda c: c["pixels"])["name"])
+
+
+def _merge(config: dict[str, Any], part: Mapping[str, Any]) -> None:
+    for key, value in part.items():
+        config[key] = {**config.get(key, {}), **value}
