@@ -132,6 +132,18 @@ class Scores:
     pixel_accuracy: float
     images: int
 
+    def rare_miou(self, k: int) -> float:
+        """Mean IoU of the k rarest classes by true pixels, of those that occur in the truth."""
+        seen = torch.nonzero(self.pixels > 0).flatten()
+        order = torch.argsort(self.pixels[seen], stable=True)
+        return self.iou[seen[order[:k]]].mean().item()
+
+    @property
+    def worst_class_iou(self) -> float:
+        """Least IoU of the classes that are defined."""
+        known = self.iou[~self.iou.isnan()]
+        return known.min().item() if len(known) else float("nan")
+
 
 def scores(counts: Tensor, images: int = 0) -> Scores:
     """Computes the scores of a confusion matrix.

@@ -20,10 +20,14 @@ from seg.progress import EpochMeans, reseed
 from seg.ranks import ALONE, Ranks, share_buffers
 from seg.sharding import shard
 from seg.step import Share, step_loss
+from seg.telemetry import PATIENCE, ClassShares, NeverPredicted
 
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
+
+_OF_ALL = ("miou", "miou_rare", "worst_class_iou", "fwiou", "pixel_accuracy")
+_OF_CLASSES = ("iou", "dice", "recall", "precision")
 
 
 class SegmentationModule(L.LightningModule):
@@ -56,6 +60,8 @@ class SegmentationModule(L.LightningModule):
         micro_batch_size: Images that go through the network at a time on each device, when its
             share of data.batch_size takes too much memory; the step stays the same, but for batch
             norm, which sees a micro-batch. Left out, all of the share.
+        num_rare: Over how many of the rarest classes, by the true pixels of the split judged,
+            miou_rare is the mean. Left out, half of the classes.
 
     Raises:
         InputError: If a setting does not fit the network, the loss or the classes.
@@ -80,6 +86,7 @@ class SegmentationModule(L.LightningModule):
         freeze_encoder_epochs: int = 0,
         encoder_lr_factor: float = 1.0,
         micro_batch_size: int | None = None,
+        num_rare: int | None = None,
     ):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
@@ -92,12 +99,15 @@ class SegmentationModule(L.LightningModule):
         self.freeze_encoder_epochs = freeze_encoder_epochs
         self.encoder_lr_factor = encoder_lr_factor
         self.micro_batch_size = micro_batch_size
+        self.num_rare = max(1, len(class_names) // 2) if num_rare is None else num_rare
         self.run_config: dict[str, Any] | None = None
         """The run's whole configuration in primitives; it travels in the checkpoint."""
         self.scores: Scores | None = None
         """The newest scores of a whole validation or test split."""
         self._frozen = False
         self._means = EpochMeans()
+        self._shares = ClassShares(class_names)
+        self._never_predicted = NeverPredicted(class_names)
         self._check_settings(mean, std)
         loss.bind(len(class_names))
         self._register_normalisation(mean, std)
@@ -113,16 +123,16 @@ class SegmentationModule(L.LightningModule):
     @property
     def validation_metrics(self) -> list[str]:
         """Names of all that a validation logs, which callbacks may watch."""
-        of_classes = [f"val/{kind}/{c}" for kind in ("iou", "dice") for c in self.class_names]
+        of_classes = [f"val/{kind}/{c}" for kind in _OF_CLASSES for c in self.class_names]
         of_parts = [f"val/loss/{name}" for name in self._parts if name]
-        scores = ["val/miou", "val/fwiou", "val/pixel_accuracy", *of_classes]
-        return ["val/loss", *of_parts, *scores]
+        return ["val/loss", *of_parts, *(f"val/{name}" for name in _OF_ALL), *of_classes]
 
     @property
     def training_metrics(self) -> list[str]:
         """Names of all that training logs, which callbacks may watch."""
         of_parts = [f"train/loss/{name}" for name in self._parts if name]
-        return ["train/loss", "train/loss_step", *of_parts]
+        shares = self._shares.names(self._parts)
+        return ["train/loss", "train/loss_step", *of_parts, *shares]
 
     @property
     def _parts(self) -> dict[str, tuple[float, SegmentationLoss]]:
@@ -141,6 +151,11 @@ class SegmentationModule(L.LightningModule):
             raise InputError(
                 f"model.micro_batch_size={self.micro_batch_size}: expected 1 image or more, or "
                 "leave it out."
+            )
+        if not 1 <= self.num_rare <= len(self.class_names):
+            raise InputError(
+                f"model.num_rare={self.num_rare}: expected 1 to {len(self.class_names)}, the "
+                "number of classes, or leave it out."
             )
         for name, values in (("mean", mean), ("std", std)):
             if values is not None and len(values) != self.in_channels:
@@ -210,23 +225,32 @@ class SegmentationModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of the crops of all ranks, of which `batch` is this rank's share."""
         reseed(self.global_step, self.global_rank)
-        ranks, scaler = ALONE, None
+        scaler = None
         if self._trainer is not None:
-            ranks = Ranks(self._trainer.world_size)
             scaler = getattr(self._trainer.precision_plugin, "scaler", None)
-        share = Share(batch["image"], batch["mask"], ranks)
+        share = Share(batch["image"], batch["mask"], self._ranks)
         channels = self.loss.channels(len(self.class_names))
-        model = self.network, self.forward, self._parts
+        forward = self._shares.watch(batch_idx, self._parts, share.target, self.forward)
+        model = self.network, forward, self._parts
         step = step_loss(*model, share, channels, self.micro_batch_size, scaler)
         self._means.add(self.current_epoch, step.values)
         self.log("train/loss_step", step.loss.detach(), prog_bar=True, batch_size=1)
         return step.loss
 
+    @property
+    def _ranks(self) -> Ranks:
+        return ALONE if self._trainer is None else Ranks(self._trainer.world_size)
+
+    def on_after_backward(self) -> None:
+        """Take in what of the gradient fell on each class, in the steps that are watched."""
+        self._shares.finish(self.current_epoch, self._ranks)
+
     def on_train_epoch_end(self) -> None:
-        """Log the mean losses of the epoch's steps, each of all ranks."""
+        """Log the means of the epoch's steps, each of all ranks: losses, and classes' shares."""
         values = dict(zip(self._parts, self._means.means().unbind(), strict=True))
+        logged = self._with_total("train/loss", values) | self._shares.values(self._parts)
         # every rank holds the same values: syncing only tells Lightning so
-        self.log_dict(self._with_total("train/loss", values), sync_dist=True)
+        self.log_dict(logged, sync_dist=True)
 
     def _with_total(self, name: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weighted sum of the loss's parts as `name`, and the named parts as name/part."""
@@ -263,6 +287,8 @@ class SegmentationModule(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the whole validation split."""
         self._log_scores("val")
+        if self._trainer is not None and self.trainer.state.fn == "fit":
+            self._warn_of_silence()
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the whole test split."""
@@ -275,17 +301,26 @@ class SegmentationModule(L.LightningModule):
         self.scores = self.confusion.scores()
         for metric in (self.confusion, self.loss_terms):
             metric.reset()
-        values = self._with_total("loss", losses) | {
-            "miou": self.scores.miou,
-            "fwiou": self.scores.fwiou,
-            "pixel_accuracy": self.scores.pixel_accuracy,
-        }
-        for name, of_classes in (("iou", self.scores.iou), ("dice", self.scores.dice)):
-            pairs = zip(self.class_names, of_classes.tolist(), strict=True)
+        values: dict[str, Any] = {**self._with_total("loss", losses)}
+        values |= {name: getattr(self.scores, name) for name in _OF_ALL if name != "miou_rare"}
+        values["miou_rare"] = self.scores.rare_miou(self.num_rare)
+        for name in _OF_CLASSES:
+            pairs = zip(self.class_names, getattr(self.scores, name).tolist(), strict=True)
             values |= {f"{name}/{class_name}": value for class_name, value in pairs}
         # every rank holds the same values: syncing only tells Lightning so
         for name, value in values.items():
             self.log(f"{split}/{name}", value, sync_dist=True, prog_bar=name == "miou")
+
+    def _warn_of_silence(self) -> None:
+        assert self.scores is not None
+        silent = self._never_predicted.update(self.scores)
+        if silent and self.global_rank == 0:
+            log.warning(
+                "Never predicted in the last %d validations: %s. Their share of the gradient is in "
+                "train/grad_share; `seg audit` says what to set.",
+                PATIENCE,
+                ", ".join(silent),
+            )
 
     def configure_optimizers(self) -> Any:
         """One optimiser over two groups, the encoder second, and its schedule."""
@@ -305,6 +340,8 @@ class SegmentationModule(L.LightningModule):
         checkpoint["config"] = self.run_config
         checkpoint["class_names"] = self.class_names
         checkpoint["train_losses"] = self._means.state()
+        checkpoint["class_shares"] = self._shares.state()
+        checkpoint["never_predicted"] = self._never_predicted.validations
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Refuse a checkpoint of other classes before its tensors are loaded."""
@@ -317,3 +354,6 @@ class SegmentationModule(L.LightningModule):
             )
         if "train_losses" in checkpoint:
             self._means.load(checkpoint["train_losses"])
+        if "class_shares" in checkpoint:
+            self._shares.load(checkpoint["class_shares"])
+            self._never_predicted.validations = checkpoint["never_predicted"]

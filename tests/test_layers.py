@@ -15,7 +15,7 @@ LAYERS = [
     {"constants", "errors", "files", "board", "ranks", "progress", "stopping", "resuming"},
     {"weighting", "saving"},
     {"losses", "metrics"},
-    {"data", "networks", "optim", "inference", "sharding", "step"},
+    {"data", "networks", "optim", "inference", "sharding", "step", "telemetry"},
     {"preflight", "watchdog"},
     {"module"},
     {"checkpoint", "monitors", "uneven"},

@@ -281,3 +281,19 @@ def test_records_of_nothing_are_null() -> None:
 def test_records_need_a_name_for_each_class() -> None:
     with pytest.raises(ValueError, match="1 class names for scores of 2"):
         per_class_records(scores(torch.eye(2, dtype=torch.int64)), ["a"])
+
+
+def test_the_rare_mean_is_over_the_classes_with_fewest_true_pixels():
+    # IoU 90/100, 5/15, 1/2, 0/1; pixels 95, 10, 2, 0; class 3 is invented only
+    counts = torch.tensor([[90, 5, 0, 0], [5, 5, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]])
+    found = scores(counts)
+    assert found.rare_miou(1) == pytest.approx(1 / 2)
+    assert found.rare_miou(2) == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert found.rare_miou(4) == pytest.approx((1 / 2 + 1 / 3 + 0.9) / 3)
+    assert found.worst_class_iou == 0
+
+
+def test_of_nothing_there_is_neither_a_rare_mean_nor_a_worst_class():
+    found = scores(torch.zeros(3, 3, dtype=torch.int64))
+    assert np.isnan(found.rare_miou(1))
+    assert np.isnan(found.worst_class_iou)

@@ -102,3 +102,70 @@ def test_a_loss_that_counts_the_batch_counts_it_once_for_any_split(name, steps):
     for ranks in RANKS:
         for micro in MICRO_BATCHES:
             torch.testing.assert_close(steps[ranks][name, micro]["buffers"], expected)
+
+
+def shares_of_classes(amounts, masks, classes):
+    """Share of each class in what the pixels that count amount to."""
+    of_class = torch.stack([amounts[masks == c].sum() for c in range(classes)])
+    return (of_class / of_class.sum()).tolist()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_each_class_has_its_share_of_the_gradient_at_the_logits_for_any_split(name, steps):
+    module = build_module(name)
+    images, masks = batch_of_step(len(module.class_names))
+    logits = module(images)
+    (gradient,) = torch.autograd.grad(module.loss(logits, masks), logits)
+    expected = shares_of_classes(gradient.abs().sum(1), masks, len(module.class_names))
+    for ranks in RANKS:
+        for micro in MICRO_BATCHES:
+            logged = steps[ranks][name, micro]["logged"]
+            found = [logged[f"train/grad_share/{c}"] for c in module.class_names]
+            assert found == pytest.approx(expected, rel=1e-5, abs=1e-9), (ranks, micro)
+
+
+OF_PIXELS = ["cross_entropy", "weighted", "smoothed", "sum", "focal", "logit_adjusted"]
+
+
+@pytest.mark.parametrize("name", [*OF_PIXELS, "binary_cross_entropy", "binary_focal"])
+def test_each_class_has_the_share_of_the_loss_of_its_pixels_for_any_split(name, steps):
+    module = build_module(name)
+    images, masks = batch_of_step(len(module.class_names))
+    module.loss.reduction = "none"
+    losses = module.loss(module(images), masks).detach()
+    expected = shares_of_classes(losses, masks, len(module.class_names))
+    for ranks in RANKS:
+        for micro in MICRO_BATCHES:
+            logged = steps[ranks][name, micro]["logged"]
+            found = [logged[f"train/loss_share/{c}"] for c in module.class_names]
+            assert found == pytest.approx(expected, rel=1e-6), (ranks, micro)
+
+
+@pytest.mark.parametrize("name", ["lovasz", "ohem", "boundary", "compound_of_all_kinds"])
+def test_a_loss_that_does_not_tell_classes_apart_logs_no_shares_of_it(name, steps):
+    logged = steps[4][name, 4]["logged"]
+    assert not [metric for metric in logged if metric.startswith("train/loss_share")]
+
+
+@pytest.mark.parametrize("name", ["dice", "dice_per_image", "jaccard", "tversky"])
+def test_each_class_has_the_share_of_the_loss_of_its_overlap_for_any_split(name, steps):
+    module = build_module(name)
+    images, masks = batch_of_step()
+    exponent = {"tversky": 3 / 4}.get(name, 1)
+    alpha, beta = {"tversky": (0.3, 0.7), "jaccard": (1.0, 1.0)}.get(name, (0.5, 0.5))
+    groups = images.split(1 if name == "dice_per_image" else 8)
+    total = torch.zeros(3, dtype=torch.float64)
+    for image, mask in zip(groups, masks.split(len(groups[0])), strict=True):
+        p = module(image).detach().softmax(1).movedim(1, -1)[mask != 255]
+        q = F.one_hot(mask[mask != 255].long(), 3).double()
+        hits, over, under = (p * q).sum(0), (p * (1 - q)).sum(0), ((1 - p) * q).sum(0)
+        index = hits / (hits + alpha * over + beta * under)
+        seen = q.sum(0) > 0
+        if seen.any():
+            total += torch.where(seen, (1 - index) ** exponent, 0) / seen.sum()
+    expected = (total / total.sum()).tolist()
+    for ranks in RANKS:
+        for micro in MICRO_BATCHES:
+            logged = steps[ranks][name, micro]["logged"]
+            found = [logged[f"train/loss_share/{c}"] for c in module.class_names]
+            assert found == pytest.approx(expected, rel=1e-6), (ranks, micro)

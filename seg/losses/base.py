@@ -61,6 +61,9 @@ class SegmentationLoss(nn.Module):
     uses_positions = False
     """Whether the value depends on where a pixel lies: (N, C, P) differs from (N, C, *d)."""
 
+    by_class = True
+    """Whether `class_losses` can tell what each class adds to the loss."""
+
     def __init__(self, ignore_index: int = IGNORE_INDEX, reduction: Reduction = "mean") -> None:
         super().__init__()
         check_reduction(reduction)
@@ -101,6 +104,29 @@ class SegmentationLoss(nn.Module):
     def num_terms(self, channels: int) -> int:
         """The length K of `terms` for logits of so many channels."""
         return 2
+
+    def class_terms(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Sums (K,) that add up over the parts of a batch, for `class_losses`.
+
+        Of a loss over pixels: what the pixels of each true class add to the numerator of the mean,
+        and its divisor. NaN where no class can be told, as of class probabilities.
+        """
+        self._require_weights()
+        sums = logits.new_zeros(max(2, logits.shape[1]) + 1, dtype=torch.float64)
+        if not self.by_class or target.is_floating_point():
+            return sums.fill_(torch.nan)
+        losses, weights = self.element_losses(logits, target)
+        if losses.shape != target.shape:
+            return sums.fill_(torch.nan)
+        # the loss of ignored pixels is 0, whatever class they are counted with
+        rows = target.long().clamp(0, len(sums) - 2).flatten()
+        sums[:-1].index_add_(0, rows, losses.detach().double().flatten())
+        sums[-1] = weights.sum(dtype=torch.float64)
+        return sums
+
+    def class_losses(self, terms: Tensor) -> Tensor:
+        """What each class adds to the loss, (C,), of what `class_terms` were added up over."""
+        return terms[:-1] if self.reduction == "sum" else mean_of(terms[:-1], terms[-1])
 
     def divisor(self, target: Tensor, channels: int) -> Tensor | None:
         """The divisor of the mean, a float64 scalar, where the target alone decides it; else None.

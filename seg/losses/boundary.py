@@ -87,6 +87,7 @@ class BoundaryLoss(SegmentationLoss):
     """
 
     uses_positions = True
+    by_class = False  # what a class adds may be negative, and then it has no share
 
     def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of every pixel and whether it counts, both (N, *d)."""

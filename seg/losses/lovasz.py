@@ -69,6 +69,8 @@ class LovaszLoss(SegmentationLoss):
             their `sum`, or `none`.
     """
 
+    by_class = False  # the classes' errors are ranked over all pixels of all devices
+
     def __init__(
         self,
         per_image: bool = False,

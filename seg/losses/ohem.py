@@ -61,6 +61,8 @@ class OhemCrossEntropyLoss(CrossEntropyLoss):
         reduction: `mean` over the pixels that are kept, their `sum`, or `none`.
     """
 
+    by_class = False  # what is kept is decided over all devices
+
     def __init__(
         self,
         fraction: float = 0.25,

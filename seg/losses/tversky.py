@@ -135,6 +135,20 @@ class TverskyLoss(SegmentationLoss):
             return super().value(terms)
         return self._losses(terms.view(1, 3, -1))[0][0]
 
+    def class_terms(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Per image what each class adds, and the number of images; per batch the overlaps."""
+        sums = overlap_sums(logits, target, self.ignore_index).double()
+        if not self.per_image:
+            return sums.sum(0).flatten()
+        count = (sums[:, 2] > 0).any(1).sum(dtype=torch.float64).view(1)
+        return torch.cat([self._class_losses(sums).sum(0), count])
+
+    def class_losses(self, terms: Tensor) -> Tensor:
+        """As in `SegmentationLoss`."""
+        if self.per_image:
+            return super().class_losses(terms)
+        return self._class_losses(terms.view(1, 3, -1))[0]
+
     def divisor(self, target: Tensor, channels: int) -> Tensor | None:
         """Per image the number of images that count; per batch None, as the overlaps decide."""
         return images_that_count(target, self.ignore_index) if self.per_image else None
@@ -153,6 +167,10 @@ class TverskyLoss(SegmentationLoss):
 
     def _losses(self, sums: Tensor) -> tuple[Tensor, Tensor]:
         return _losses(sums, self.alpha, self.beta, self.gamma)
+
+    def _class_losses(self, sums: Tensor) -> Tensor:
+        losses, present = _class_losses(sums, self.alpha, self.beta, self.gamma)
+        return mean_of(losses, present.sum(1, keepdim=True))
 
 
 class DiceLoss(TverskyLoss):
@@ -193,6 +211,12 @@ class JaccardLoss(TverskyLoss):
 
 def _losses(sums: Tensor, alpha: float, beta: float, gamma: float) -> tuple[Tensor, Tensor]:
     """Losses (M,) of the sums (M, 3, C) of M images or batches, and whether anything counts."""
+    losses, present = _class_losses(sums, alpha, beta, gamma)
+    return mean_of(losses.sum(1), present.sum(1)), present.any(1)
+
+
+def _class_losses(sums: Tensor, alpha: float, beta: float, gamma: float) -> tuple[Tensor, Tensor]:
+    """Loss (M, C) of every class, 0 of those that do not occur, and whether they do."""
     both, p, q = sums.unbind(1)
     present = q > 0
     missed = alpha * (p - both) + beta * (q - both)
@@ -200,8 +224,7 @@ def _losses(sums: Tensor, alpha: float, beta: float, gamma: float) -> tuple[Tens
     if gamma != 1:
         # the slope is infinite at 0, where nothing is left to learn
         losses = losses.clamp_min(torch.finfo(losses.dtype).tiny).pow(1 / gamma)
-    losses = losses.masked_fill(~present, 0).sum(1)
-    return mean_of(losses, present.sum(1)), present.any(1)
+    return losses.masked_fill(~present, 0), present
 
 
 def _check(alpha: float, beta: float, gamma: float) -> None:
