@@ -16,6 +16,7 @@ from seg.audit import Recommendation, audit_data, recommend
 from seg.audit.page import audit_page
 from seg.commands.parsing import data_parser
 from seg.files import replacing
+from seg.report.tables import print_wide
 
 _SHOWN = 5
 
@@ -40,7 +41,7 @@ def main(args: list[str]) -> int:
     _write(folder / "audit.html", audit_page(facts))
     _write(folder / "recommended.yaml", _recommended(advice, folder))
     for name, split in facts["splits"].items():
-        _print(console, _table(name, split))
+        print_wide(_table(name, split), console)
     lines = [*_remarks(facts), *(f"{key}: {reason}" for key, reason in advice.reasons.items())]
     lines.append(f"Written: {folder}/audit.json, audit.html, recommended.yaml")
     for line in lines:
@@ -84,13 +85,6 @@ def _table(name: str, split: dict[str, Any]) -> Table:
             "–" if median is None else f"{median:,.1f} px",
         )
     return table
-
-
-def _print(console: Console, table: Table) -> None:
-    """As wide as it needs, so that logs and pipes stay readable."""
-    wide = console.options.update(width=10_000, max_width=10_000)
-    table.width = console.measure(table, options=wide).maximum
-    console.print(table, crop=False)
 
 
 def _remarks(facts: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from seg.report.curves import plot_curves
 from seg.report.palette import default_colors
 from seg.report.previews import write_prediction, write_preview
 from seg.report.tables import print_per_class, write_per_class
+from seg.report.weights import print_weights
 
 
 def class_colors(module: SegmentationModule) -> list[list[int]]:
@@ -46,6 +47,15 @@ class RunReport(L.Callback):
         folder = self.folder or trainer.log_dir
         if folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.folder = Path(folder)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Print the weights that policies gave the classes; a resumed run has them already."""
+        assert isinstance(pl_module, SegmentationModule)
+        parts = pl_module.loss.components()
+        policies = [policy for _, part in parts.values() for policy in part.policies]
+        if policies and trainer.is_global_zero and trainer.ckpt_path is None:
+            counts = trainer.datamodule.class_counts()  # type: ignore[attr-defined]
+            print_weights(parts, pl_module.class_names, counts.pixels)
 
     def state_dict(self) -> dict[str, Any]:
         """The best mean IoU so far."""

@@ -84,17 +84,26 @@ def per_class_table(record: Record, title: str) -> Table:
 
 
 def print_per_class(record: Record, title: str, console: Console | None = None) -> None:
-    """Prints `per_class_table` as wide as it needs, whatever width the output claims to have.
-
-    Nothing is cut off or wrapped by rich, so that logs and pipes (80 columns) stay readable.
+    """Prints `per_class_table` with `print_wide`.
 
     Args:
         record: The scores.
         title: Printed above.
         console: Where to print; standard output if None.
     """
+    print_wide(per_class_table(record, title), console)
+
+
+def print_wide(table: Table, console: Console | None = None) -> None:
+    """Prints a table as wide as it needs, whatever width the output claims to have.
+
+    Nothing is cut off or wrapped by rich, so that logs and pipes (80 columns) stay readable.
+
+    Args:
+        table: What to print.
+        console: Where to print; standard output if None.
+    """
     console = console or Console()
-    table = per_class_table(record, title)
     table.width = console.measure(
         table, options=console.options.update(width=_UNBOUNDED, max_width=_UNBOUNDED)
     ).maximum
