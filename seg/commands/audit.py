@@ -30,7 +30,7 @@ def main(args: list[str]) -> int:
     parser = data_parser("audit", "Scan all masks: how bad is the imbalance, and what to set?")
     parser.add_argument("--output", default="audit", help="Folder of audit.json, audit.html, …")
     config = parser.parse_args(args)
-    data = parser.instantiate_classes(config).data
+    data = parser.instantiate(config).data
     console = Console()
     with Progress(console=Console(stderr=True), transient=True) as bar:
         facts = audit_data(data, lambda name, total: _advancing(bar, name, total))
