@@ -50,6 +50,16 @@ def test_places_are_different_pixels_of_their_class_and_spread_over_it(seed):
         assert np.abs(np.searchsorted(own, places) - (middles - 0.5)).max(initial=0) <= 0.5
 
 
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_values_that_share_a_class_are_as_one(seed, dtype):
+    table = np.array([0, 1, 1, 255, 2, 0], np.uint8)
+    values = np.random.default_rng(seed).integers(0, 6, (7, 9)).astype(dtype)
+    found, expected = find_regions(values, 3, lambda v: table[v]), find_regions(table[values], 3)
+    for name in vars(expected):
+        assert np.array_equal(getattr(found, name), getattr(expected, name)), name
+
+
 def test_a_diagonal_is_one_component_and_an_edge_is_no_way_to_the_next_row():
     assert find_regions(np.eye(5, dtype=np.uint8), 2).areas[0:].tolist().count(5) == 1
     mask = np.zeros((2, 4), np.uint8)

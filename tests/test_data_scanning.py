@@ -36,9 +36,9 @@ def scan(root, role="train", **options):
 
 def reading(monkeypatch):
     """The masks that are read from now on."""
-    read, original = [], Labels.read
+    read, original = [], Labels.read_values
     monkeypatch.setattr(
-        Labels, "read", lambda self, path: (read.append(path), original(self, path))[1]
+        Labels, "read_values", lambda self, path: (read.append(path), original(self, path))[1]
     )
     return read
 

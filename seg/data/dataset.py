@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from seg.data.cropping import resize_image
-from seg.data.labels import Labels
+from seg.data.labels import Labels, ToIds
 from seg.data.pairing import Pairs
 from seg.data.reading import read_image
 from seg.data.transforms import TrainingTransform
@@ -82,6 +82,11 @@ class SegmentationDataset(Dataset[Sample]):
         """Class ids (H, W) of one sample before any augmentation."""
         assert self.labels is not None
         return self.labels.read(self.pairs.masks[index])
+
+    def mask_values(self, index: int) -> tuple[NDArray[Any], ToIds]:
+        """Values (H, W) of one sample's mask, and what gives the class ids of some of them."""
+        assert self.labels is not None
+        return self.labels.read_values(self.pairs.masks[index])
 
     @property
     def groups(self) -> Sequence[tuple[int, int]]:

@@ -1,6 +1,7 @@
 """Raw mask values to class ids, through one table that is made once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ _UNKNOWN = 254
 _TABLE_SIZE = 2**16
 
 Colours = Sequence[Sequence[int]]
+ToIds = Callable[[NDArray[Any]], NDArray[np.uint8]]
 
 
 class Labels:
@@ -73,6 +75,23 @@ class Labels:
         if raw.ndim == 3:
             raw = _single_channel(path, raw)
         return self._from_values(path, raw)
+
+    def read_values(self, path: Path) -> tuple[NDArray[Any], ToIds]:
+        """Values (H, W) of a mask file, and what gives the class ids of some of them.
+
+        Raises:
+            DataError: As `read`, for labels without a class when their ids are asked for.
+        """
+        raw = read_mask(path)
+        if raw.ndim == 3 or raw.dtype not in (np.uint8, np.uint16):
+            return self.read(path), lambda ids: ids
+        return raw, partial(self._ids_of_some, path, raw)
+
+    def _ids_of_some(self, path: Path, raw: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+        ids: NDArray[np.uint8] = self._table[values]
+        if (ids == _UNKNOWN).any():
+            return self._from_values(path, raw)  # raises, with the pixels counted
+        return ids
 
     def _from_values(self, path: Path, raw: NDArray[Any]) -> NDArray[np.uint8]:
         if raw.dtype not in (np.uint8, np.uint16):

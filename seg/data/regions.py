@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
+
+from seg.data.labels import ToIds
 
 MOST_PLACES = 32
 """Most places that are kept of a class in a mask."""
@@ -53,24 +55,38 @@ class _Runs:
     labels: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, mask: NDArray[np.uint8]) -> "_Runs":
-        differs = np.empty(mask.shape, bool)
-        differs[:, 0] = True
-        np.not_equal(mask[:, 1:], mask[:, :-1], out=differs[:, 1:])
+    def of(cls, values: NDArray[Any], to_ids: ToIds) -> "_Runs":
+        width = values.shape[1]
+        differs = np.empty(values.shape, bool)
+        differs[:, :1] = True
+        np.not_equal(values[:, 1:], values[:, :-1], out=differs[:, 1:])
         starts = np.flatnonzero(differs)
-        lengths = np.diff(starts, append=mask.size)
-        return cls(mask.shape, starts, lengths, mask.ravel()[starts])
+        labels = to_ids(values.ravel()[starts])
+        # values that have one class in common make one run
+        kept = starts % width == 0
+        kept[1:] |= labels[1:] != labels[:-1]
+        starts = starts[kept]
+        return cls(values.shape, starts, np.diff(starts, append=values.size), labels[kept])
 
 
-def find_regions(mask: NDArray[np.uint8], num_classes: int) -> Regions:
-    """Describe a mask (H, W) of class ids; ids of C and above are ignored pixels."""
-    runs = _Runs.of(np.ascontiguousarray(mask))
+def find_regions(
+    values: NDArray[Any], num_classes: int, to_ids: ToIds = lambda values: values
+) -> Regions:
+    """Describe a mask.
+
+    Args:
+        values: Class ids (H, W); ids of C and above are ignored pixels.
+        num_classes: C, at most 254.
+        to_ids: From some of the values to their class ids in uint8, where they are none yet; of
+            each run one is asked for, which is cheaper than to ask for those of all pixels.
+    """
+    runs = _Runs.of(np.ascontiguousarray(values), to_ids)
     counts = np.bincount(runs.labels, runs.lengths, _VALUES).astype(np.int64)
     places, num_places = places_of(runs, counts[:num_classes])
     classes, areas, boxes = _components(runs)
     kept = classes < num_classes
     return Regions(
-        size=np.array(mask.shape),
+        size=np.array(values.shape),
         pixels=counts[:num_classes],
         ignored=counts[num_classes:].sum(keepdims=True),
         classes=classes[kept],
@@ -101,12 +117,11 @@ def places_of(runs: _Runs, pixels: Ints) -> tuple[Ints, Ints]:
 
 def _components(runs: _Runs) -> tuple[Ints, Ints, Ints]:
     """Class, area and box of each component."""
-    first, second = _contacts(runs)
-    number = len(runs.starts)
-    links = coo_array((np.ones(len(first), bool), (first, second)), shape=(number, number))
-    found, component = connected_components(links, directed=False)
+    found, component = connected_components(_contacts(runs), directed=False)
     areas = np.bincount(component, runs.lengths, found).astype(np.int64)
-    order = np.argsort(component, kind="stable")
+    # numpy sorts 16 bits by radix, several times as fast as more of them
+    narrow = component.astype(np.uint16) if found <= 2**16 else component
+    order = np.argsort(narrow, kind="stable")
     begins = np.flatnonzero(np.diff(component[order], prepend=-1))
     row, left = np.divmod(runs.starts[order], runs.shape[1])
     right = left + runs.lengths[order]
@@ -119,27 +134,22 @@ def _components(runs: _Runs) -> tuple[Ints, Ints, Ints]:
     return runs.labels[order[begins]].astype(np.int64), areas, np.stack(sides, axis=1)
 
 
-def _contacts(runs: _Runs) -> tuple[Any, Any]:
-    """Pairs of runs of one label that touch, in rows next to each other, diagonals too.
+def _contacts(runs: _Runs) -> Any:
+    """Graph (R, R) of the runs of one label that touch, in rows next to each other, diagonals too.
 
-    Two runs touch from the lower one's column before its start on, or from the upper one's start.
+    An upper run [a, b) and a lower one [c, d) touch if c ≤ b and a ≤ d. Then a < c, and the upper
+    one holds the column c - 1; or c < a, and the lower one holds a - 1; or a = c.
     """
-    width, size = runs.shape[1], runs.shape[0] * runs.shape[1]
+    width = runs.shape[1]
     number = np.arange(len(runs.starts), dtype=np.int32)
     run_of = np.repeat(number, runs.lengths)
-    column = runs.starts % width
-    firsts, seconds = [], []
-    # offset of the pixel looked at, and for which columns it lies within the neighbouring row
-    for offset, inside in (
-        (-width - 1, column > 0),
-        (width - 1, column > 0),
-        (width, True),
-        (width + 1, column < width - 1),
-    ):
-        pixel = runs.starts + offset
-        there = inside & (pixel >= 0) & (pixel < size)
-        mine, other = number[there], run_of[pixel[there]]
-        same = runs.labels[mine] == runs.labels[other]
-        firsts.append(mine[same])
-        seconds.append(other[same])
-    return np.concatenate(firsts), np.concatenate(seconds)
+    inner = runs.starts % width > 0
+    pixels = runs.starts + np.array([[-width - 1], [width - 1], [width]])
+    others = run_of.take(pixels, mode="clip")  # (3, R)
+    touches = (runs.labels[others] == runs.labels) & (pixels >= 0) & (pixels < len(run_of))
+    touches[:2] &= inner
+    touches[2] &= runs.starts[others[2]] == pixels[2]
+    ends = np.concatenate([[0], touches.sum(0).cumsum()]).astype(np.int32)
+    neighbours = others.T[touches.T]
+    size = (len(number), len(number))
+    return csr_array((np.ones(len(neighbours)), neighbours, ends), shape=size)

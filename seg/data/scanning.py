@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg.data.header import DataError
+from seg.data.labels import ToIds
 from seg.data.regions import Regions, find_regions
 from seg.data.remembering import ScanMemory
 from seg.data.scan import Scan
@@ -22,8 +23,8 @@ class HasMasks(Protocol):
 
     def __len__(self) -> int: ...
 
-    def mask(self, index: int) -> NDArray[Any]:
-        """Class ids (H, W) of one sample."""
+    def mask_values(self, index: int) -> tuple[NDArray[Any], ToIds]:
+        """Values (H, W) of one sample's mask, and what gives the class ids of some of them."""
         ...
 
 
@@ -51,7 +52,8 @@ def scan_masks(
         found = None if memory is None else known.get(memory.key(index))
         if found is None:
             try:
-                found = find_regions(dataset.mask(index), num_classes)
+                values, to_ids = dataset.mask_values(index)
+                found = find_regions(values, num_classes, to_ids)
             except DataError as error:
                 faults[index] = str(error)
                 found = find_regions(np.zeros((0, 1), np.uint8), num_classes)

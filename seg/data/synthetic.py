@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from seg.constants import IGNORE_INDEX
 from seg.data.dataset import Key, Sample, make_sample, parse_key
+from seg.data.labels import ToIds
 from seg.data.transforms import TrainingTransform
 from seg.errors import InputError
 
@@ -89,6 +90,10 @@ class SyntheticDataset(Dataset[Sample]):
     def mask(self, index: int) -> Array:
         """Class ids (H, W) of one sample before any augmentation."""
         return self.draw(index)[1]
+
+    def mask_values(self, index: int) -> tuple[Array, ToIds]:
+        """As `SegmentationDataset.mask_values`; the values are ids."""
+        return self.mask(index), lambda ids: ids
 
     @property
     def groups(self) -> Sequence[tuple[int, int]]:
