@@ -30,16 +30,8 @@ def read_config(path: str, trust: Sequence[str] = ()) -> dict[str, Any]:
         InputError: If there is no such file, it holds more than tensors and primitives, it was not
             written by a run of `seg`, or it names a class of a package that is not trusted.
     """
-    if "://" in path:
-        raise InputError(f"{path}: a checkpoint must be a local file; download it first.")
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such checkpoint; give the path of a .ckpt file.")
-    try:
-        # mapped, not read: the tensors of a large checkpoint stay on disk
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        raise InputError(f"{path}: not a checkpoint that can be read safely: {error}") from error
-    config = checkpoint.get("config") if isinstance(checkpoint, dict) else None
+    checkpoint = read_checkpoint(path)
+    config = checkpoint.get("config")
     if not isinstance(config, dict):
         raise InputError(f"{path}: carries no configuration; expected a checkpoint of `seg fit`.")
     for class_path in _class_paths(config):
@@ -53,6 +45,24 @@ def read_config(path: str, trust: Sequence[str] = ()) -> dict[str, Any]:
     if "encoder_weights" in init_args:
         init_args["encoder_weights"] = None
     return {key: value for key, value in config.items() if key not in _OF_THE_RUN}
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """All that a checkpoint holds, its tensors mapped, not read.
+
+    Raises:
+        InputError: If there is no such file, or it holds more than tensors and primitives.
+    """
+    if "://" in str(path):
+        raise InputError(f"{path}: a checkpoint must be a local file; download it first.")
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such checkpoint; give the path of a .ckpt file.")
+    try:
+        # mapped, not read: the tensors of a large checkpoint stay on disk
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise InputError(f"{path}: not a checkpoint that can be read safely: {error}") from error
+    return checkpoint if isinstance(checkpoint, dict) else {}
 
 
 def load_module(path: str, trust: Sequence[str] = ()) -> SegmentationModule:
@@ -70,7 +80,9 @@ def load_module(path: str, trust: Sequence[str] = ()) -> SegmentationModule:
     parser.add_class_arguments(SegmentationModule, "model")
     module = parser.instantiate(parser.parse_object({"model": model})).model
     assert isinstance(module, SegmentationModule)
-    module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    module.load_state_dict(checkpoint["state_dict"])
+    module.set_calibration(checkpoint.get("calibration"))
     return module.eval()
 
 

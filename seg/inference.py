@@ -53,8 +53,15 @@ def _forward(network: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
-def labels(logits: Tensor) -> Tensor:
-    """Class ids (N, d1, …) in uint8 of logits (N, C, d1, …); one logit is foreground above zero."""
+def labels(logits: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Class ids (N, d1, …) in uint8 of logits (N, C, d1, …); one logit is foreground above zero.
+
+    Args:
+        logits: Scores.
+        bias: What is added to each class's logit first, (C,), as `seg calibrate` finds it.
+    """
+    if bias is not None:
+        logits = logits + bias.view(-1, *(1 for _ in logits.shape[2:]))
     if logits.shape[1] == 1:
         return (logits[:, 0] > 0).to(torch.uint8)
     return logits.argmax(dim=1).to(torch.uint8)

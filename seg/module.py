@@ -69,6 +69,7 @@ class SegmentationModule(L.LightningModule):
 
     image_mean: Tensor
     image_std: Tensor
+    logit_bias: Tensor | None
 
     def __init__(
         self,
@@ -111,6 +112,8 @@ class SegmentationModule(L.LightningModule):
         self._check_settings(mean, std)
         loss.bind(len(class_names))
         self._register_normalisation(mean, std)
+        # of the checkpoint, not of the weights: whoever trains on starts without
+        self.register_buffer("logit_bias", None, persistent=False)
         self.confusion = ConfusionMatrix(len(class_names))
         logits = loss.channels(len(class_names))
         self._num_terms = [part.num_terms(logits) for _, part in self._parts.values()]
@@ -181,6 +184,19 @@ class SegmentationModule(L.LightningModule):
         """Logits (N, C, H, W) of uint8 images (N, C_in, H, W)."""
         logits: Tensor = self.network(self.normalise(images))
         return logits
+
+    @torch.no_grad()
+    def labels(self, images: Tensor) -> Tensor:
+        """Class ids (N, H, W), uint8, of uint8 images (N, C_in, H, W) of any size.
+
+        As `seg predict` decides, with the biases of `seg calibrate` where the checkpoint has them.
+        """
+        return labels(predict_logits(self.network, self.normalise(images), None), self.logit_bias)
+
+    def set_calibration(self, calibration: Mapping[str, Any] | None) -> None:
+        """Decide with the biases that a checkpoint carries as `calibration`, or without."""
+        bias = None if calibration is None else torch.tensor(calibration["logit_bias"])
+        self.logit_bias = None if bias is None else bias.to(self.image_mean)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images (N, C_in, H, W) with values in 0..255 as normalised floats, channels-last."""
@@ -271,7 +287,9 @@ class SegmentationModule(L.LightningModule):
         """Labels (H, W), uint8, of each image at its own size."""
         logits = predict_logits(self.network, self.normalise(batch["image"]), None)
         return [
-            labels(predict_logits(nn.Identity(), one[None], tuple(size.tolist())))[0]
+            labels(predict_logits(nn.Identity(), one[None], tuple(size.tolist())), self.logit_bias)[
+                0
+            ]
             for one, size in zip(logits, batch["size"], strict=True)
         ]
 
@@ -280,7 +298,7 @@ class SegmentationModule(L.LightningModule):
         logits = predict_logits(self.network, self.normalise(batch["image"]), mask.shape[-2:])
         terms = [part.terms(logits, mask) for _, part in self._parts.values()]
         self.loss_terms.update(torch.cat(terms))
-        prediction = labels(logits)
+        prediction = labels(logits, self.logit_bias)
         self.confusion.update(prediction, mask)
         return prediction
 
@@ -352,6 +370,11 @@ class SegmentationModule(L.LightningModule):
                 f" {self.class_names}; use data of the same classes, or --model.init_from to start "
                 "a fine-tuning from it."
             )
+        calibration = checkpoint.get("calibration")
+        if calibration is not None and self.trainer.state.fn == "fit":
+            log.info("The checkpoint's calibration is left out: it is void once training goes on.")
+            calibration = None
+        self.set_calibration(calibration)
         if "train_losses" in checkpoint:
             self._means.load(checkpoint["train_losses"])
         if "class_shares" in checkpoint:

@@ -21,7 +21,7 @@ LAYERS = [
     {"checkpoint", "monitors", "uneven"},
     {"linking"},
     {"report"},
-    {"audit"},
+    {"audit", "calibration"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,19 @@
+"""What can be gained from a trained network without training it: biases of its logits."""
+
+from seg.calibration.fitting import Fit, cross_fitted
+from seg.calibration.histograms import LogOdds, below_largest, log_odds
+from seg.calibration.priors import prior_bias
+from seg.calibration.probabilities import Sample, calibration_errors, fit_temperature, sample
+
+__all__ = [
+    "Fit",
+    "LogOdds",
+    "Sample",
+    "below_largest",
+    "calibration_errors",
+    "cross_fitted",
+    "fit_temperature",
+    "log_odds",
+    "prior_bias",
+    "sample",
+]

@@ -1,0 +1,76 @@
+"""Biases, and what they gain on images that they were not fitted to."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg.calibration.histograms import STEP, LogOdds
+from seg.calibration.searching import confusion, iou, search
+from seg.errors import InputError
+
+FOLDS = 5
+"""Parts of the images, of which each is judged by biases fitted to the others."""
+
+
+class Fit(NamedTuple):
+    """Fitted biases, and the IoU of each class without them and, out of sample, with them.
+
+    Attributes:
+        bias: To be added to each class's logit, nats, (C,); fitted to all images.
+        before: IoU without biases, (C,).
+        after: IoU (C,) of confusion counts in which every image is judged by biases that were
+            fitted to other images.
+        classes: Whose mean IoU was to be best.
+    """
+
+    bias: NDArray[np.float64]
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+    classes: Sequence[int]
+
+    @property
+    def gain(self) -> float:
+        """By how much the mean IoU of `classes` rises on new images."""
+        chosen = list(self.classes)
+        return float(np.nanmean(self.after[chosen]) - np.nanmean(self.before[chosen]))
+
+
+def cross_fitted(images: Sequence[LogOdds], rarest: int | None = None) -> Fit:
+    """Fit biases to all images, and estimate their worth by cross-fitting.
+
+    Image i belongs to part i mod `FOLDS`; of fewer images each is a part.
+
+    Args:
+        images: The histogram of each image of the validation split.
+        rarest: Over how many of the rarest classes, by true pixels, the mean IoU is to be best;
+            None for all of them.
+
+    Raises:
+        InputError: If there are fewer than two images, or `rarest` is no number of classes.
+    """
+    if len(images) < 2:
+        raise InputError(
+            f"{len(images)} image to calibrate on; give a validation split of 2 or more."
+        )
+    folds = min(FOLDS, len(images))
+    odds = LogOdds.of(images, folds)
+    classes = rarest_classes(odds.pixels(), rarest)
+    after = np.zeros((len(odds.levels), len(odds.levels)), np.int64)
+    for fold in range(folds):
+        held_out = odds.folds == fold
+        after += confusion(odds.select(held_out), search(odds.select(~held_out), classes))
+    before = confusion(odds, np.zeros(len(odds.levels), np.int64))
+    bias = np.asarray(search(odds, classes) * STEP, np.float64)
+    return Fit(bias, iou(before), iou(after), classes)
+
+
+def rarest_classes(pixels: NDArray[np.int64], rarest: int | None) -> list[int]:
+    """Ids of the k classes with fewest pixels, of those that have any; all of them if k is None."""
+    order = [int(c) for c in np.argsort(pixels, kind="stable") if pixels[c] > 0]
+    if rarest is None:
+        return order
+    if not 1 <= rarest <= len(order):
+        raise InputError(f"--rarest {rarest}: expected 1 to {len(order)}, the classes that occur.")
+    return order[:rarest]

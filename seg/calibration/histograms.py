@@ -1,0 +1,104 @@
+"""How often which log-odds occur: all that biases of the logits can act on, in a tenth of it.
+
+The log-odds of a pixel are its logits below the largest of them, in steps of 1/8 nat and down to 4
+nats, below which no bias within `LIMIT` brings them up. Of most pixels all but one class lie there.
+So a joint histogram of the label and the log-odds of all classes holds few different rows.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+STEP = 0.125
+"""Nats of one level."""
+
+DEEPEST = 32
+"""The level of all that lies 4 nats or more below the largest logit."""
+
+LIMIT = DEEPEST // 2 - 1
+"""Largest bias up or down, in steps, by which nothing that deep can be decided for."""
+
+
+class LogOdds(NamedTuple):
+    """Joint histogram of the pixels that count, R different rows.
+
+    Attributes:
+        levels: Steps by which each class's logit lies below the largest one, (C, R).
+        labels: True class of the row's pixels, (R,).
+        counts: Number of pixels, (R,).
+        folds: Part of the images that the pixels are of, (R,).
+    """
+
+    levels: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    counts: NDArray[np.int64]
+    folds: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, images: Sequence["LogOdds"], folds: int) -> "LogOdds":
+        """The histograms of one image each in one; image i belongs to part i mod `folds`."""
+        parts = [_merged(images[fold::folds]) for fold in range(folds)]
+        return cls(
+            levels=np.concatenate([p.levels for p in parts], 1),
+            labels=np.concatenate([p.labels for p in parts]),
+            counts=np.concatenate([p.counts for p in parts]),
+            folds=np.repeat(np.arange(folds), [len(p.counts) for p in parts]),
+        )
+
+    def select(self, kept: NDArray[np.bool_]) -> "LogOdds":
+        """Some of the rows."""
+        levels = np.ascontiguousarray(self.levels[:, kept])
+        return LogOdds(levels, self.labels[kept], self.counts[kept], self.folds[kept])
+
+    def pixels(self) -> NDArray[np.int64]:
+        """True pixels of each class, (C,)."""
+        return np.bincount(self.labels, self.counts, len(self.levels)).astype(np.int64)
+
+
+def below_largest(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """Of the P pixels that count how far each logit lies below the largest, and the labels.
+
+    Args:
+        logits: Scores (C, H, W) of one image; a single one is the foreground's against 0.
+        target: Class ids (H, W).
+        ignore_index: Target value of the pixels to leave out.
+
+    Returns:
+        Nats (C, P), float32, and class ids (P,).
+    """
+    if len(logits) == 1:
+        logits = torch.cat([torch.zeros_like(logits), logits])
+    valid = target != ignore_index
+    z = logits[:, valid].float()
+    return z.amax(0) - z, target[valid]
+
+
+def log_odds(depths: Tensor, labels: Tensor) -> LogOdds:
+    """The histogram of one image, from what `below_largest` gives."""
+    levels = (depths / STEP).round_().clamp_(max=DEEPEST).to(torch.uint8)
+    rows = torch.cat([labels[None].to(torch.uint8), levels]).T.contiguous().cpu().numpy()
+    return _histogram(rows, np.ones(len(rows), np.int64))
+
+
+def _merged(images: Sequence[LogOdds]) -> LogOdds:
+    rows = [np.concatenate([i.labels[:, None], i.levels.T], 1) for i in images]
+    return _histogram(np.concatenate(rows), np.concatenate([i.counts for i in images]))
+
+
+def _histogram(rows: NDArray[np.uint8], counts: NDArray[np.int64]) -> LogOdds:
+    """Rows of a label and its levels, those that are equal as one; sorted as 64-bit words."""
+    padded = np.zeros((len(rows), -(-rows.shape[1] // 8) * 8), np.uint8)
+    padded[:, : rows.shape[1]] = rows
+    words: NDArray[Any] = padded.view(np.uint64)
+    order = np.lexsort(words.T)
+    ordered = words[order]
+    begins = np.flatnonzero((ordered[1:] != ordered[:-1]).any(1)) + 1
+    begins = np.concatenate([np.zeros(min(1, len(rows)), np.int64), begins])
+    unique = rows[order[begins]]
+    total = np.add.reduceat(counts[order], begins) if len(rows) else counts
+    levels = np.ascontiguousarray(unique[:, 1:].T)
+    return LogOdds(levels, unique[:, 0].copy(), total, np.zeros(len(unique), np.int64))
