@@ -1,6 +1,6 @@
 """How often which log-odds occur: all that biases of the logits can act on, in a tenth of it.
 
-The log-odds of a pixel are its logits below the largest of them, in steps of 1/8 nat and down to 4
+The log-odds of a pixel are its logits below the largest of them, in steps of 1/8 nat and down to 5
 nats, below which no bias within `LIMIT` brings them up. Of most pixels all but one class lie there.
 So a joint histogram of the label and the log-odds of all classes holds few different rows.
 """
@@ -16,8 +16,8 @@ from torch import Tensor
 STEP = 0.125
 """Nats of one level."""
 
-DEEPEST = 32
-"""The level of all that lies 4 nats or more below the largest logit."""
+DEEPEST = 40
+"""The level of all that lies 5 nats or more below the largest logit."""
 
 LIMIT = DEEPEST // 2 - 1
 """Largest bias up or down, in steps, by which nothing that deep can be decided for."""
