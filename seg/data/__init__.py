@@ -1,6 +1,7 @@
 """Files to samples to batches."""
 
 from seg.data.class_sampling import ClassFirstSampler, ImageSampler, RepeatFactorSampler
+from seg.data.copypaste import Components
 from seg.data.counting import ClassCounts
 from seg.data.datamodule import (
     SegmentationDataModule,
@@ -10,10 +11,13 @@ from seg.data.datamodule import (
 from seg.data.dataset import SegmentationDataset
 from seg.data.header import DataError
 from seg.data.synthetic import SyntheticDataset
+from seg.data.transforms import CopyPaste
 
 __all__ = [
     "ClassCounts",
     "ClassFirstSampler",
+    "Components",
+    "CopyPaste",
     "DataError",
     "ImageSampler",
     "RepeatFactorSampler",

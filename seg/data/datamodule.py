@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from seg.data import synthetic
 from seg.data.class_sampling import ImageSampler
+from seg.data.copypaste import Components
 from seg.data.counting import ClassCounts
 from seg.data.dataset import Sample, SegmentationDataset
 from seg.data.header import DataError
@@ -99,8 +100,8 @@ class SegmentationDataModule(L.LightningDataModule):
         crop_size: Height and width of the training crops.
         scale_jitter: Range of the random scale before the crop; [1, 1] is none.
         transforms: Augmentation after the crop, a list such as [{HorizontalFlip: {p: 0.5}}] of
-            albumentations class names and arguments. Left out, a flip and a photometric jitter;
-            an empty list is none.
+            albumentations class names and arguments; CopyPaste is one of ours. Left out, a flip
+            and a photometric jitter; an empty list is none.
         sampler: What draws the training samples, such as seg.data.ClassFirstSampler or
             seg.data.RepeatFactorSampler, for rare classes. Left out, each image comes once an
             epoch, with a crop anywhere in it.
@@ -215,6 +216,10 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled, augmented crops; the share of this rank."""
+        for step in self._transform.copy_pastes:
+            scan, read = self.scan("train"), self._datasets["train"].draw
+            classes = step.class_ids(self.class_names)
+            step.sources = Components.of(scan, classes, read, self._transform.resize)
         draw = None if self.sampler is None else partial(self.sampler.draw, self.scan("train"))
         sampler = TrainBatchSampler(
             len(self._datasets["train"]),

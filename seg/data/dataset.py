@@ -83,6 +83,11 @@ class SegmentationDataset(Dataset[Sample]):
         assert self.labels is not None
         return self.labels.read(self.pairs.masks[index])
 
+    def draw(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Image (H, W, C) and class ids (H, W) of one sample before any augmentation."""
+        image = read_image(self.pairs.images[index], self.channels, self.image_range)
+        return image, self.mask(index)
+
     def mask_values(self, index: int) -> tuple[NDArray[Any], ToIds]:
         """Values (H, W) of one sample's mask, and what gives the class ids of some of them."""
         assert self.labels is not None

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg.constants import IGNORE_INDEX
+from seg.data.copypaste import Components, Piece, paste_image, paste_mask, placed
 from seg.data.cropping import random_scaled_crop
 
 Array = NDArray[Any]
@@ -36,6 +37,85 @@ def default_transforms(channels: int) -> list[dict[str, dict[str, Any]]]:
         return [flip, {"RandomBrightnessContrast": limits}]
     jitter = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.05, "p": 0.5}
     return [flip, {"ColorJitter": jitter}]
+
+
+class CopyPaste(A.DualTransform):  # type: ignore[misc]
+    """Pastes components of rare classes from other training images.
+
+    In `data.transforms` the data set itself gives the components:
+    `[{CopyPaste: {classes: [crack], p: 0.5}}, {HorizontalFlip: {p: 0.5}}]`. Each is flipped and
+    scaled at random, put anywhere, and pasted without blending. An image with its mask is read for
+    it, which costs as much as reading a sample.
+
+    Args:
+        classes: Names (in `data.transforms`) or ids of the classes; left out, the rarest half of
+            those in the training masks.
+        count: Most components of a picture; they come from one image.
+        scale: Range of the uniform scale.
+        sources: The components, where the transform is used by itself.
+        p: Share of the pictures that are pasted into.
+
+    Raises:
+        InputError: If a value is out of range, or a class has no component.
+
+    Reference:
+        Ghiasi et al., Simple Copy-Paste is a Strong Data Augmentation Method for Instance
+        Segmentation, 2021, section 3.
+    """
+
+    class InitSchema(A.DualTransform.InitSchema):  # type: ignore[misc]
+        """What albumentations would check; `__init__` does."""
+
+        classes: Any
+        count: Any
+        scale: Any
+        sources: Any
+
+    def __init__(
+        self,
+        classes: Sequence[int | str] | None = None,
+        count: int = 3,
+        scale: Sequence[float] = (0.75, 1.33),
+        sources: Components | None = None,
+        p: float = 0.5,
+    ) -> None:
+        super().__init__(p=p)
+        if count < 1:
+            raise InputError(f"CopyPaste: count {count} must be 1 or more.")
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+            raise InputError(
+                f"CopyPaste: scale {list(scale)} must be [low, high], 0 < low <= high."
+            )
+        self.classes = classes
+        self.count = count
+        self.scale = (scale[0], scale[1])
+        self.sources = sources
+
+    def class_ids(self, class_names: Sequence[str]) -> list[int] | None:
+        """Ids of the classes asked for; None if none was."""
+        if self.classes is None:
+            return None
+        unknown = [c for c in self.classes if isinstance(c, str) and c not in class_names]
+        if unknown:
+            raise InputError(f"CopyPaste: {unknown} is no class; there are {list(class_names)}.")
+        names = list(class_names)
+        return [names.index(c) if isinstance(c, str) else c for c in self.classes]
+
+    def get_params_dependent_on_data(self, params: Any, data: Any) -> dict[str, Any]:
+        """The pieces, drawn from the transform's own generator."""
+        if self.sources is None:
+            raise InputError("CopyPaste has no components to paste; give sources=Components.of(…).")
+        size, generator = params["shape"][:2], self.random_generator
+        pieces = self.sources.cut(self.sources.draw(self.count, generator))
+        return {"pieces": [placed(piece, size, self.scale, generator) for piece in pieces]}
+
+    def apply(self, img: Array, pieces: list[Piece], **params: Any) -> Array:
+        """The image with the pieces."""
+        return paste_image(img, pieces)
+
+    def apply_to_mask(self, mask: Array, pieces: list[Piece], **params: Any) -> Array:
+        """The mask with the ids of the pieces."""
+        return paste_mask(mask, pieces)
 
 
 class TrainingTransform:
@@ -72,8 +152,14 @@ class TrainingTransform:
         self.scale_jitter = (scale_jitter[0], scale_jitter[1])
         entries = default_transforms(channels) if transforms is None else transforms
         self.steps = [_build(entry) for entry in entries]
-        for entry in entries:
-            self._try_out(entry, channels)
+        for entry, step in zip(entries, self.steps, strict=True):
+            if not isinstance(step, CopyPaste):  # which has nothing to paste yet
+                self._try_out(entry, channels)
+
+    @property
+    def copy_pastes(self) -> list[CopyPaste]:
+        """The steps that wait for `sources`."""
+        return [step for step in self.steps if isinstance(step, CopyPaste)]
 
     def __call__(
         self,
@@ -136,7 +222,7 @@ def _build(entry: Mapping[str, Mapping[str, Any]]) -> Any:
     if not isinstance(entry, Mapping) or len(entry) != 1:
         raise InputError(f"data.transforms: {entry!r} is not one {{name: {{argument: value}}}}.")
     (name, arguments), *_ = entry.items()
-    transform: Any = getattr(A, name, None)
+    transform: Any = CopyPaste if name == CopyPaste.__name__ else getattr(A, name, None)
     if not (inspect.isclass(transform) and issubclass(transform, A.BasicTransform)):
         raise InputError(f"data.transforms: {name!r} is no transform{_close(name, _names())}.")
     parameters = inspect.signature(transform).parameters
@@ -173,7 +259,8 @@ def _safe_for_masks(
 
 
 def _names() -> list[str]:
-    return [n for n, c in vars(A).items() if inspect.isclass(c) and issubclass(c, A.BasicTransform)]
+    known = [n for n, c in vars(A).items() if inspect.isclass(c)]
+    return [CopyPaste.__name__, *(n for n in known if issubclass(getattr(A, n), A.BasicTransform))]
 
 
 def _close(name: str, known: Sequence[str]) -> str:
