@@ -1,7 +1,6 @@
 """`seg audit`: how bad the imbalance is, and what to set."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from seg.audit import Recommendation, audit_data, recommend
 from seg.audit.page import audit_page
-from seg.commands.parsing import data_parser
+from seg.commands.parsing import advancing, data_parser
 from seg.files import replacing
 from seg.report.tables import print_wide
 
@@ -33,7 +32,7 @@ def main(args: list[str]) -> int:
     data = parser.instantiate(config).data
     console = Console()
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        facts = audit_data(data, lambda name, total: _advancing(bar, name, total))
+        facts = audit_data(data, lambda name, total: advancing(bar, name, total))
     advice = recommend(facts["splits"][data.splits["train"]], data.crop_size)
     facts["recommendation"] = advice.reasons
     folder = Path(config.output)
@@ -47,11 +46,6 @@ def main(args: list[str]) -> int:
     for line in lines:
         console.print(line, markup=False, soft_wrap=True, highlight=False)
     return 0
-
-
-def _advancing(bar: Progress, name: str, total: int) -> Callable[[], Any]:
-    task = bar.add_task(f"masks of {name}", total=total)
-    return lambda: bar.advance(task)
 
 
 def _write(path: Path, text: str) -> None:

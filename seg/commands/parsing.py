@@ -1,6 +1,10 @@
-"""What the subcommands' parsers share: the data of a YAML, as `seg fit` reads it."""
+"""What the subcommands share: the data of a YAML, as `seg fit` reads it, and a progress bar."""
+
+from collections.abc import Callable
+from typing import Any
 
 from jsonargparse import ArgumentParser
+from rich.progress import Progress
 
 from seg.data import SegmentationDataModule
 
@@ -16,3 +20,9 @@ def data_parser(command: str, description: str) -> ArgumentParser:
     parser.add_argument("-c", "--config", action="config", help="A YAML with `data:`.")
     parser.add_class_arguments(SegmentationDataModule, "data")
     return parser
+
+
+def advancing(bar: Progress, name: str, total: int) -> Callable[[], Any]:
+    """What is to be called for each of the `total` masks of a split."""
+    task = bar.add_task(f"masks of {name}", total=total)
+    return lambda: bar.advance(task)
