@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -195,7 +196,13 @@ def validated(options: argparse.Namespace, run: Path) -> Scores:
 
 def calibrated(options: argparse.Namespace, run: Path) -> Scores:
     """The scores of the last checkpoint with the biases of `seg calibrate`, out of sample."""
-    raise NotImplementedError
+    last = run / "version_0/checkpoints/last.ckpt"
+    path = last.with_name("last-calibrated.ckpt")
+    if not path.exists():
+        seg(["calibrate", "--ckpt_path", str(last)], run.with_suffix(".log"))
+    found = torch.load(path, weights_only=True)
+    pixels = validated(options, run).pixels
+    return Scores(dict(zip(pixels, found["calibration"]["iou_biased"], strict=True)), pixels)
 
 
 def show(rows: dict[str, list[Scores]]) -> None:

@@ -55,7 +55,7 @@ def test_the_checkpoint_stays_as_it_is_and_the_new_one_has_the_same_weights(chec
     before, after = held(checkpoint), held(calibrated)
     assert "calibration" not in before
     calibration = after.pop("calibration")
-    assert set(calibration) == {"logit_bias", "temperature"}
+    assert set(calibration) == {"logit_bias", "temperature", "iou", "iou_biased"}
     assert any(calibration["logit_bias"])
     assert set(after) == set(before)
     for name, tensor in before["state_dict"].items():

@@ -1,6 +1,8 @@
 """`seg calibrate`: biases of the logits that a trained network decides better with.
 
-A checkpoint carries them as `calibration`, {"logit_bias": one a logit, nats, "temperature": T}.
+A checkpoint carries them as `calibration`: {"logit_bias": nats, one a logit, "temperature": T}, and
+the IoU of each class without and, on images they were not fitted to, with them: "iou" and
+"iou_biased".
 """
 
 import json
@@ -68,11 +70,13 @@ def _calibrate(config: Namespace, args: Sequence[str], target: Path) -> list[str
     temperature = fit_temperature(pixels)
     errors = calibration_errors(pixels), calibration_errors(pixels, temperature)
     lines = [f"temperature {temperature:.3f}"]
+    found: dict[str, Any] = {"temperature": temperature}
     if config.priors is None:
         fit = cross_fitted(odds, config.rarest)
         bias = fit.bias if fit.gain > 0 else np.zeros_like(fit.bias)
         lines += _said_of(fit)
         columns = {"IoU": fit.before, "calibrated": fit.after}
+        found |= {"iou": fit.before.tolist(), "iou_biased": fit.after.tolist()}
     else:
         priors = _priors(config.priors, module.class_names)
         bias = prior_bias(pixels, priors)
@@ -80,8 +84,8 @@ def _calibrate(config: Namespace, args: Sequence[str], target: Path) -> list[str
     columns = {"bias": bias, **columns, "ECE": errors[0], f"ECE at T={temperature:.2f}": errors[1]}
     print_wide(_table(module.class_names, columns))
     channels = module.loss.channels(len(module.class_names))
-    found = bias if channels > 1 else bias[1:] - bias[:1]
-    _rewrite(config.ckpt_path, target, {"logit_bias": found.tolist(), "temperature": temperature})
+    found["logit_bias"] = (bias if channels > 1 else bias[1:] - bias[:1]).tolist()
+    _rewrite(config.ckpt_path, target, found)
     lines.append(f"Written: {target}")
     return [*lines, f"Judge it on the test split: seg test --ckpt_path {target}"]
 
