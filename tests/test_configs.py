@@ -96,6 +96,8 @@ def shortened(command, tmp_path, camvid_like, folder_data, encoder_file):
     args = [str(places.get(arg, arg)) for arg in args]
     if args[0] == "fit" and "--ckpt_path" not in args:
         args += ["--trainer.default_root_dir", str(tmp_path)]
+    if args[0] in cli.COMMANDS:
+        return [*args, "--data.num_workers=0"]
     quick = [arg for arg in SMALL if args[0] == "fit" or "max_epochs" not in arg]
     # an ImageNet download is the hub's to test; a checkpoint has no weights to ask for
     hub = ["--model.network.encoder_weights=null"] if "imagenet" in command else []
@@ -133,6 +135,12 @@ def test_a_command_of_the_readme_runs(
         # a copy of its own: resuming and judging write beside the checkpoint
         shutil.copytree(finished_runs / "camvid", tmp_path / "runs" / run)
     args = shortened(command, tmp_path / "out", camvid_like, folder_data, encoder_file)
+    if "audit/recommended.yaml" in command:
+        data = ["-c", "configs/data/camvid.yaml", "--data.root", str(camvid_like)]
+        assert cli.main(["audit", *data, "--data.crop_size=[32,32]"]) == 0
+    if "-calibrated.ckpt" in command:
+        path = args[args.index("--ckpt_path") + 1].replace("-calibrated", "")
+        assert cli.main(["calibrate", "--ckpt_path", path]) == 0
     if "fit --ckpt_path" in command and "--trainer.max_epochs" not in command:
         args.append("--trainer.max_epochs=2")
     assert cli.main(args) == 0
