@@ -181,6 +181,30 @@ def scores(counts: Tensor, images: int = 0) -> Scores:
     )
 
 
+_OF_ALL = ("miou", "worst_class_iou", "fwiou", "pixel_accuracy")
+_OF_CLASSES = ("iou", "dice", "recall", "precision")
+
+
+def score_names(class_names: Sequence[str]) -> list[str]:
+    """What `named_scores` names."""
+    of_classes = (f"{kind}/{name}" for kind in _OF_CLASSES for name in class_names)
+    return ["miou_rare", *_OF_ALL, *of_classes]
+
+
+def named_scores(scores: Scores, class_names: Sequence[str], num_rare: int) -> dict[str, float]:
+    """Every score by a name that can be logged, such as iou/crack.
+
+    Args:
+        scores: Scores of C classes.
+        class_names: Their C names.
+        num_rare: Number of rarest classes that miou_rare is the mean of.
+    """
+    values = [getattr(scores, name) for name in _OF_ALL]
+    for kind in _OF_CLASSES:
+        values += getattr(scores, kind).tolist()
+    return dict(zip(score_names(class_names), [scores.rare_miou(num_rare), *values], strict=True))
+
+
 def per_class_records(scores: Scores, class_names: Sequence[str]) -> dict[str, Any]:
     """Writes scores as primitives that JSON can hold, NaN as None.
 

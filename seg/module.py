@@ -12,22 +12,19 @@ from torch import Tensor, nn
 from seg.errors import InputError
 from seg.inference import labels, predict_logits
 from seg.losses import SegmentationLoss
-from seg.metrics import ConfusionMatrix, Scores, TermSums
+from seg.metrics import ConfusionMatrix, Scores, TermSums, named_scores, score_names
 from seg.networks import load_encoder_weights, load_network_weights, normalisation
 from seg.optim import PolynomialDecay, build_scheduler, parameter_groups, scale_group
-from seg.preflight import check_freezing, check_output, check_splitting
+from seg.preflight import check_freezing, check_output, check_settings, check_splitting
 from seg.progress import EpochMeans, reseed
 from seg.ranks import ALONE, Ranks, share_buffers
 from seg.sharding import shard
 from seg.step import Share, step_loss
-from seg.telemetry import PATIENCE, ClassShares, NeverPredicted
+from seg.telemetry import ClassShares, NeverPredicted
 
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
-
-_OF_ALL = ("miou", "miou_rare", "worst_class_iou", "fwiou", "pixel_accuracy")
-_OF_CLASSES = ("iou", "dice", "recall", "precision")
 
 
 class SegmentationModule(L.LightningModule):
@@ -109,7 +106,7 @@ class SegmentationModule(L.LightningModule):
         self._means = EpochMeans()
         self._shares = ClassShares(class_names)
         self._never_predicted = NeverPredicted(class_names)
-        self._check_settings(mean, std)
+        check_settings(self, mean, std)
         loss.bind(len(class_names))
         self._register_normalisation(mean, std)
         # of the checkpoint, not of the weights: whoever trains on starts without
@@ -126,9 +123,9 @@ class SegmentationModule(L.LightningModule):
     @property
     def validation_metrics(self) -> list[str]:
         """Names of all that a validation logs, which callbacks may watch."""
-        of_classes = [f"val/{kind}/{c}" for kind in _OF_CLASSES for c in self.class_names]
         of_parts = [f"val/loss/{name}" for name in self._parts if name]
-        return ["val/loss", *of_parts, *(f"val/{name}" for name in _OF_ALL), *of_classes]
+        scores = (f"val/{name}" for name in score_names(self.class_names))
+        return ["val/loss", *of_parts, *scores]
 
     @property
     def training_metrics(self) -> list[str]:
@@ -146,33 +143,6 @@ class SegmentationModule(L.LightningModule):
         """The network's encoder, where it has one."""
         encoder = getattr(self.network, "encoder", None)
         return encoder if isinstance(encoder, nn.Module) else None
-
-    def _check_settings(self, mean: list[float] | None, std: list[float] | None) -> None:
-        if self.loss.reduction == "none":
-            raise InputError("model.loss: reduction is none; training needs mean or sum.")
-        if self.micro_batch_size is not None and self.micro_batch_size < 1:
-            raise InputError(
-                f"model.micro_batch_size={self.micro_batch_size}: expected 1 image or more, or "
-                "leave it out."
-            )
-        if not 1 <= self.num_rare <= len(self.class_names):
-            raise InputError(
-                f"model.num_rare={self.num_rare}: expected 1 to {len(self.class_names)}, the "
-                "number of classes, or leave it out."
-            )
-        for name, values in (("mean", mean), ("std", std)):
-            if values is not None and len(values) != self.in_channels:
-                raise InputError(
-                    f"model.{name}: {len(values)} values for {self.in_channels} channels; "
-                    "give one a channel of data.in_channels."
-                )
-        wants_encoder = self.freeze_encoder_epochs > 0 or self.encoder_lr_factor != 1.0
-        if wants_encoder and self.encoder is None:
-            raise InputError(
-                f"model.freeze_encoder_epochs={self.freeze_encoder_epochs}, "
-                f"model.encoder_lr_factor={self.encoder_lr_factor}: {type(self.network).__name__} "
-                "has no encoder; leave them out or use a network with an encoder."
-            )
 
     def _register_normalisation(self, mean: list[float] | None, std: list[float] | None) -> None:
         own_mean, own_std = normalisation(self.network, self.in_channels)
@@ -268,7 +238,7 @@ class SegmentationModule(L.LightningModule):
         # every rank holds the same values: syncing only tells Lightning so
         self.log_dict(logged, sync_dist=True)
 
-    def _with_total(self, name: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _with_total(self, name: str, values: dict[str, Tensor]) -> dict[str, Any]:
         """The weighted sum of the loss's parts as `name`, and the named parts as name/part."""
         factors = [factor for factor, _ in self._parts.values()]
         weighed = [factor * v for factor, v in zip(factors, values.values(), strict=True)]
@@ -306,7 +276,8 @@ class SegmentationModule(L.LightningModule):
         """Log the scores of the whole validation split."""
         self._log_scores("val")
         if self._trainer is not None and self.trainer.state.fn == "fit":
-            self._warn_of_silence()
+            assert self.scores is not None
+            self._never_predicted.warn(self.scores, self.global_rank == 0)
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the whole test split."""
@@ -319,26 +290,11 @@ class SegmentationModule(L.LightningModule):
         self.scores = self.confusion.scores()
         for metric in (self.confusion, self.loss_terms):
             metric.reset()
-        values: dict[str, Any] = {**self._with_total("loss", losses)}
-        values |= {name: getattr(self.scores, name) for name in _OF_ALL if name != "miou_rare"}
-        values["miou_rare"] = self.scores.rare_miou(self.num_rare)
-        for name in _OF_CLASSES:
-            pairs = zip(self.class_names, getattr(self.scores, name).tolist(), strict=True)
-            values |= {f"{name}/{class_name}": value for class_name, value in pairs}
+        values = self._with_total("loss", losses)
+        values |= named_scores(self.scores, self.class_names, self.num_rare)
         # every rank holds the same values: syncing only tells Lightning so
         for name, value in values.items():
             self.log(f"{split}/{name}", value, sync_dist=True, prog_bar=name == "miou")
-
-    def _warn_of_silence(self) -> None:
-        assert self.scores is not None
-        silent = self._never_predicted.update(self.scores)
-        if silent and self.global_rank == 0:
-            log.warning(
-                "Never predicted in the last %d validations: %s. Their share of the gradient is in "
-                "train/grad_share; `seg audit` says what to set.",
-                PATIENCE,
-                ", ".join(silent),
-            )
 
     def configure_optimizers(self) -> Any:
         """One optimiser over two groups, the encoder second, and its schedule."""

@@ -80,3 +80,32 @@ def check_splitting(trainer: L.Trainer, micro_batch_size: int | None) -> None:
             "sends gradients as they are made; leave it out and train on more devices or with a "
             "smaller data.batch_size, or use --trainer.strategy ddp."
         )
+
+
+def check_settings(module: Any, mean: list[float] | None, std: list[float] | None) -> None:
+    """Refuse settings of a SegmentationModule that do not fit its network, loss or classes."""
+    if module.loss.reduction == "none":
+        raise InputError("model.loss: reduction is none; training needs mean or sum.")
+    if module.micro_batch_size is not None and module.micro_batch_size < 1:
+        raise InputError(
+            f"model.micro_batch_size={module.micro_batch_size}: expected 1 image or more, or "
+            "leave it out."
+        )
+    if not 1 <= module.num_rare <= len(module.class_names):
+        raise InputError(
+            f"model.num_rare={module.num_rare}: expected 1 to {len(module.class_names)}, the "
+            "number of classes, or leave it out."
+        )
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and len(values) != module.in_channels:
+            raise InputError(
+                f"model.{name}: {len(values)} values for {module.in_channels} channels; "
+                "give one a channel of data.in_channels."
+            )
+    wants_encoder = module.freeze_encoder_epochs > 0 or module.encoder_lr_factor != 1.0
+    if wants_encoder and module.encoder is None:
+        raise InputError(
+            f"model.freeze_encoder_epochs={module.freeze_encoder_epochs}, "
+            f"model.encoder_lr_factor={module.encoder_lr_factor}: {type(module.network).__name__} "
+            "has no encoder; leave them out or use a network with an encoder."
+        )

@@ -1,5 +1,6 @@
 """What training does to each class: its share of the loss and of the gradient, and silence."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +12,8 @@ from seg.losses import SegmentationLoss
 from seg.metrics import Scores
 from seg.progress import EpochMeans
 from seg.ranks import Ranks
+
+log = logging.getLogger(__name__)
 
 EVERY = 10
 """Steps of an epoch of which one is watched, beginning with its first."""
@@ -158,3 +161,14 @@ class NeverPredicted:
         self.validations = [n + 1 if quiet else 0 for n, quiet in pairs]
         counted = zip(self._class_names, self.validations, strict=True)
         return [name for name, n in counted if n and n % PATIENCE == 0]
+
+    def warn(self, scores: Scores, aloud: bool) -> None:
+        """Take in a validation, and say which classes are to be named, on one of the ranks."""
+        silent = self.update(scores)
+        if silent and aloud:
+            log.warning(
+                "Never predicted in the last %d validations: %s. Their share of the gradient is in "
+                "train/grad_share; `seg audit` says what to set.",
+                PATIENCE,
+                ", ".join(silent),
+            )

@@ -230,6 +230,7 @@ def test_the_encoder_learns_at_its_own_rate(tmp_path):
         ({"mean": [0.5]}, "model.mean: 1 values for 3 channels"),
         ({"loss": CrossEntropyLoss(reduction="none")}, "reduction is none"),
         ({"micro_batch_size": 0}, "model.micro_batch_size=0: expected 1 image or more"),
+        ({"num_rare": 9}, f"model.num_rare=9: expected 1 to {len(NAMES)}"),
         ({"network": nn.Conv2d(3, 3, 1), "encoder_lr_factor": 0.1}, "Conv2d has no encoder"),
         ({"network": nn.Conv2d(3, 3, 1), "freeze_encoder_epochs": 2}, "Conv2d has no encoder"),
     ],

@@ -172,9 +172,9 @@ def test_a_fit_says_which_classes_it_never_predicts(tmp_path, caplog):
         default_root_dir=tmp_path,
     )
     loader = DataLoader(samples, batch_size=2)
-    with caplog.at_level(logging.WARNING, "seg.module"):
+    with caplog.at_level(logging.WARNING, "seg.telemetry"):
         trainer.fit(module, loader, loader)
-    (record,) = [r for r in caplog.records if r.name == "seg.module"]
+    (record,) = [r for r in caplog.records if r.name == "seg.telemetry"]
     assert "plate, crack" in record.getMessage()
     assert trainer.callback_metrics["val/recall/plate"] == 0
     assert trainer.callback_metrics["val/worst_class_iou"] == 0
