@@ -185,14 +185,6 @@ def test_a_crop_larger_than_most_images_is_made_to_fit():
     assert "60 of 100" in advice.reasons["crop"]
 
 
-def test_classes_of_small_pieces_are_named_where_resizing_would_hurt():
-    advice = recommended([(1000, 100), (10, 100)])
-    assert "resize" not in advice.reasons["crop"]
-    facts = [{"name": "dust", "pixels": 9, "images": 50, "components": 9, "median_component": 1.0}]
-    advice = recommended([(1000, 100), (10, 100)], classes=facts * 2)
-    assert "dust" in advice.reasons["crop"]
-
-
 @pytest.fixture
 def files(root, tmp_path, capsys):
     """What the command says and writes."""

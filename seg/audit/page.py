@@ -10,7 +10,7 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 1rem 0; } figure { margin: 1.5rem 0; overflow-x: auto; }
 th, td { padding: .2rem .8rem; border-bottom: 1px solid var(--line); text-align: right; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, .reasons td { text-align: left; }
 svg text { font: 12px system-ui; fill: currentColor; }
 .bar { fill: var(--bar); } .warn { color: var(--other); } .grid { stroke: var(--line); }
 """
@@ -108,7 +108,7 @@ def _split(name: str, split: Mapping[str, Any]) -> str:
 
 def _recommendation(reasons: Mapping[str, str]) -> str:
     rows = "".join(f"<tr><td>{escape(k)}</td><td>{escape(v)}</td></tr>" for k, v in reasons.items())
-    return f"<h2>What to set</h2><table>{rows}</table>"
+    return f'<h2>What to set</h2><table class="reasons">{rows}</table>'
 
 
 def _notes(lines: Sequence[str]) -> str:

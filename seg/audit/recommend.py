@@ -9,9 +9,6 @@ _BALANCED = 3.0
 _SELDOM = 0.2
 """Share of the images below which drawing images uniformly shows a class too seldom."""
 
-_FINE = 64.0
-"""Pixels of a median component, as the network sees it, below which half of it is its outline."""
-
 _CROSS_ENTROPY = "seg.losses.CrossEntropyLoss"
 
 
@@ -106,31 +103,18 @@ def _crop(facts: Mapping[str, Any], crop_size: tuple[int, int]) -> Recommendatio
     size = list(crop_size)
     if smaller <= facts["images"] / 2:
         reason = f"{size[0]} × {size[1]}, as set: it covers {sizes['crop_share']:.0%} of an image"
-        return Recommendation({}, {"crop": reason + _fine(facts)})
+        return Recommendation({}, {"crop": reason})
     fitting = [min(c, _down(m)) for c, m in zip(crop_size, sizes["median"], strict=True)]
     reason = (
         f"{fitting[0]} × {fitting[1]}: {smaller} of {facts['images']} images are smaller than "
         f"{size[0]} × {size[1]}, and their crops would be padded"
     )
-    return Recommendation({"data": {"crop_size": fitting}}, {"crop": reason + _fine(facts)})
+    return Recommendation({"data": {"crop_size": fitting}}, {"crop": reason})
 
 
 def _down(length: float) -> int:
     """To a multiple of 32, which every encoder divides by, if there is one."""
     return int(length) // 32 * 32 or int(length)
-
-
-def _fine(facts: Mapping[str, Any]) -> str:
-    """Classes of which images should not be made smaller."""
-    fine = [
-        c["name"]
-        for c in facts["classes"]
-        if c["median_component"] is not None and c["median_component"] < _FINE
-    ]
-    if not fine:
-        return ""
-    names = ", ".join(fine)
-    return f"; half of the pieces of {names} have under {_FINE:.0f} pixels: resize nothing down"
 
 
 def _monitor(facts: Mapping[str, Any]) -> Recommendation:
