@@ -28,7 +28,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 CAMVID = ["-c", "configs/data/camvid.yaml", "-c", "configs/optimizer/onecycle.yaml"]
-SYNTHETIC = ["-c", "configs/optimizer/onecycle.yaml", "--data.synthetic_length=256"]
+SYNTHETIC = ["-c", "configs/network/unet_small.yaml", "-c", "configs/optimizer/onecycle.yaml"]
 CPU = ["-c", "configs/trainer/cpu.yaml"]
 FINE_TUNED = "configs/network/unet_efficientnet_lite0.yaml"
 PLAIN = {

@@ -46,6 +46,12 @@ SUMMARIES = {
     "predict": "Write the labels that a checkpoint gives to images.",
 }
 
+MORE = (
+    "Further commands, each with its own --help: seg audit (how imbalanced a data set is, and what "
+    "to set), seg split (lists of splits that all show every class), seg calibrate (what a trained "
+    "network gains from biases of its logits)."
+)
+
 CHECKPOINTS = {
     "monitor": "val/miou",
     "mode": "max",
@@ -82,6 +88,7 @@ class SegCLI(LightningCLI):
             parser_kwargs={
                 "prog": "seg",
                 "description": "Train, fine-tune and judge segmentation networks on rare classes.",
+                "epilog": MORE,
                 **{name: {"description": text} for name, text in SUMMARIES.items()},
             },
         )

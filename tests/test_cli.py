@@ -395,6 +395,15 @@ def test_help_names_every_option_group_of_this_program(capsys):
         assert option in text
 
 
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        seg("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    for command in cli.COMMANDS:
+        assert f"seg {command} (" in text
+    assert "Train or fine-tune" in text
+
+
 def test_print_config_gives_a_file_that_fit_reads_back(tmp_path, capsys):
     with pytest.raises(SystemExit):
         seg("fit", *SYNTHETIC, "--print_config")
