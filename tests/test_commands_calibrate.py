@@ -12,8 +12,8 @@ from seg.commands.calibrate import collect
 from seg.data import SegmentationDataModule
 from seg.inference import labels, predict_logits
 from seg.metrics import confusion_matrix, scores
-from tests.conftest import SYNTHETIC
-from tests.test_cli import per_class, run_of, seg
+from tests.conftest import SMALL, SYNTHETIC, write_pairs
+from tests.test_cli import CONFIGS, per_class, run_of, seg
 
 SOME = ["--data.synthetic_length=24", "--trainer.max_epochs=2"]
 
@@ -155,3 +155,23 @@ def test_the_histograms_hold_every_pixel_of_the_split(checkpoint):
     expected = validation_counts(checkpoint, None)
     assert sum(int(image.counts.sum()) for image in odds) == int(expected.sum())
     assert len(pixels.labels) == sum(min(4096, int(image.counts.sum())) for image in odds)
+
+
+def test_a_network_of_one_logit_gets_one_bias(tmp_path):
+    for seed, split in enumerate(("train", "val")):
+        folders = (tmp_path / kind / split for kind in ("images", "masks"))
+        write_pairs(*folders, 6, (40, 48), [0, 255], seed)
+    files = [CONFIGS / "data/binary.yaml", CONFIGS / "loss/binary_cross_entropy.yaml"]
+    given = [arg for file in files for arg in ("-c", file)]
+    place = ["--data.root", tmp_path, "--trainer.default_root_dir", tmp_path / "runs"]
+    assert seg("fit", *given, *SMALL, *place) == 0
+    path = run_of(tmp_path / "runs") / "checkpoints/last.ckpt"
+    assert seg("calibrate", "--ckpt_path", path) == 0
+    calibration = held(path.with_name("last-calibrated.ckpt"))["calibration"]
+    assert len(calibration["logit_bias"]) == 1
+    assert len(calibration["iou_biased"]) == 2
+    module = load_module(str(path.with_name("last-calibrated.ckpt")))
+    image = torch.randint(0, 256, (1, 3, 40, 48), generator=torch.Generator().manual_seed(0)).byte()
+    with torch.no_grad():
+        z = predict_logits(module.network, module.normalise(image), None)[:, 0]
+    assert torch.equal(module.labels(image), (z > -calibration["logit_bias"][0]).byte())
