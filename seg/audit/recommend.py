@@ -9,6 +9,7 @@ _BALANCED = 3.0
 _SELDOM = 0.2
 """Share of the images below which drawing images uniformly shows a class too seldom."""
 
+_TVERSKY = {"alpha": 0.3, "beta": 0.7}
 _CROSS_ENTROPY = "seg.losses.CrossEntropyLoss"
 
 
@@ -25,7 +26,7 @@ class Recommendation(NamedTuple):
 
 
 def recommend(facts: Mapping[str, Any], crop_size: tuple[int, int]) -> Recommendation:
-    """Loss, policy, γ, sampler, crop and monitor for a training split.
+    """Loss, policy, γ, sampler, crop and monitor for a training split, and what to do afterwards.
 
     Args:
         facts: Of the training split, from `split_facts`.
@@ -33,15 +34,16 @@ def recommend(facts: Mapping[str, Any], crop_size: tuple[int, int]) -> Recommend
     """
     config: dict[str, Any] = {}
     reasons: dict[str, str] = {}
-    for part in (_loss(facts), _sampler(facts), _crop(facts, crop_size), _monitor(facts)):
+    for part in (_loss(facts), _sampler(facts), _crop(facts, crop_size), _monitor()):
         _merge(config, part.config)
         reasons |= part.reasons
+    reasons["afterwards"] = "seg calibrate: what it gains on the validation split, it says first"
     return Recommendation(config, reasons)
 
 
 def _loss(facts: Mapping[str, Any]) -> Recommendation:
     ratio = facts["imbalance_ratio"] or 1.0
-    gamma = "no focal loss: it lowers the frequent classes and gains less than Dice does"
+    gamma = "no focal loss: it lowers the frequent classes and gains less than an overlap does"
     if ratio <= _BALANCED:
         return Recommendation(
             {"model": {"loss": {"class_path": _CROSS_ENTROPY}}},
@@ -54,20 +56,19 @@ def _loss(facts: Mapping[str, Any]) -> Recommendation:
     policy = "sqrt_inverse_frequency"
     parts = {
         "cross_entropy": {"class_path": _CROSS_ENTROPY, "init_args": {"weight": policy}},
-        "dice": {"class_path": "seg.losses.DiceLoss"},
+        "tversky": {"class_path": "seg.losses.TverskyLoss", "init_args": dict(_TVERSKY)},
     }
     loss = {
         "class_path": "seg.losses.CompoundLoss",
-        "init_args": {"parts": parts, "weights": {"cross_entropy": 1.0, "dice": 1.0}},
+        "init_args": {"parts": parts, "weights": {"cross_entropy": 1.0, "tversky": 1.0}},
     }
     names = _rarest(facts)
     return Recommendation(
         {"model": {"loss": loss}},
         {
-            "loss": f"cross-entropy + Dice: {names} has 1/{ratio:,.0f} of the most frequent "
-            "class's pixels, and in Dice each class counts alike",
-            "policy": f"{policy}: weights up to {ratio**0.5:,.0f} times apart; "
-            "1/f would put them "
+            "loss": f"cross-entropy + Tversky: {names} has 1/{ratio:,.0f} of the most frequent "
+            "class's pixels; in Tversky each class counts alike, and what is missed counts more",
+            "policy": f"{policy}: weights up to {ratio**0.5:,.0f} times apart; 1/f would put them "
             f"{ratio:,.0f} times apart, and the frequent classes would pay",
             "gamma": gamma,
         },
@@ -117,7 +118,7 @@ def _down(length: float) -> int:
     return int(length) // 32 * 32 or int(length)
 
 
-def _monitor(facts: Mapping[str, Any]) -> Recommendation:
+def _monitor() -> Recommendation:
     reason = "val/miou: each class counts alike; accuracy or loss would choose by the frequent ones"
     return Recommendation(
         {"checkpoint": {"monitor": "val/miou", "mode": "max"}}, {"monitor": reason}
