@@ -7,8 +7,9 @@
 All rows make the same number of steps over crops of the same size. Scores are those of the last
 epoch on the validation split, so that nothing is chosen on it; with several seeds their mean ±
 standard deviation. "rare" is the mean IoU of the rarest half of the classes (rounded down) by
-pixels of that split, "frequent" of the others, "at zero" how many classes have an IoU under 0.005
-in some seed. Calibrated rows are cross-fitted: no image is judged by biases that it helped to fit.
+pixels of the training split, "frequent" of the others, "at zero" the classes with an IoU under
+0.005 in some seed. Calibrated rows are cross-fitted: no image is judged by biases that it or its
+neighbours helped to fit.
 
 Every run is kept in --output and made once: a table that was begun goes on where it ended.
 """
@@ -41,7 +42,7 @@ AT_ZERO = 0.005
 
 
 class Scores(NamedTuple):
-    """IoU of every class by name, and the true pixels."""
+    """IoU of every class by name, and its pixels in the training split."""
 
     iou: dict[str, float]
     pixels: dict[str, int]
@@ -112,11 +113,9 @@ def recipes(options: argparse.Namespace) -> dict[str, list[str]]:
     folder = options.output / "audit"
     advice = folder / "recommended.yaml"
     if not advice.exists():
-        of_data = [a for a in data(options) if a.startswith("--data") or "/data/" in a]
-        files = [x for a in of_data if not a.startswith("--") for x in ("-c", a)]
-        root = ["--data.root", str(Path(options.root).resolve())] if options.root else []
-        flags = [a for a in of_data if "=" in a]
-        seg(["audit", *files, *flags, *root, "--output", str(folder)], folder.with_suffix(".log"))
+        files = [] if options.synthetic else CAMVID[:2]
+        root = [] if options.synthetic else ["--data.root", str(Path(options.root).resolve())]
+        seg(["audit", *files, *root, "--output", str(folder)], folder.with_suffix(".log"))
     rows = {name: list(args) for name, args in PLAIN.items()}
     settings: dict[str, Any] = yaml.safe_load(advice.read_text())
     rows["recommended"] = ["-c", str(advice)]
@@ -189,8 +188,8 @@ def validated(options: argparse.Namespace, run: Path) -> Scores:
     """The scores of the last epoch."""
     with (run / "version_0/metrics.csv").open() as file:
         row = [row for row in csv.DictReader(file) if row.get("val/miou")][-1]
-    found = json.loads((run / "version_0/per_class.json").read_text())
-    pixels = {c["name"]: c["pixels"] for c in found["classes"]}
+    audit = json.loads((options.output / "audit/audit.json").read_text())
+    pixels = {c["name"]: c["pixels"] for c in audit["splits"]["train"]["classes"]}
     return Scores({name: float(row[f"val/iou/{name}"] or "nan") for name in pixels}, pixels)
 
 

@@ -40,7 +40,7 @@ class Fit(NamedTuple):
 def cross_fitted(images: Sequence[LogOdds], rarest: int | None = None) -> Fit:
     """Fit biases to all images, and estimate their worth by cross-fitting.
 
-    Image i belongs to part i mod `FOLDS`; of fewer images each is a part.
+    The images are taken in `FOLDS` runs of neighbours; of fewer images each is a run.
 
     Args:
         images: The histogram of each image of the validation split.

@@ -6,6 +6,7 @@ So a joint histogram of the label and the log-odds of all classes holds few diff
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +41,12 @@ class LogOdds(NamedTuple):
 
     @classmethod
     def of(cls, images: Sequence["LogOdds"], folds: int) -> "LogOdds":
-        """The histograms of one image each in one; image i belongs to part i mod `folds`."""
-        parts = [_merged(images[fold::folds]) for fold in range(folds)]
+        """The histograms of one image each in one; parts are runs of neighbours, as even as can be.
+
+        Neighbours by name are often frames of one video, too much alike to judge one by another.
+        """
+        cuts = [len(images) * fold // folds for fold in range(folds + 1)]
+        parts = [_merged(images[begin:end]) for begin, end in pairwise(cuts)]
         return cls(
             levels=np.concatenate([p.levels for p in parts], 1),
             labels=np.concatenate([p.labels for p in parts]),
