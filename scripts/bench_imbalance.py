@@ -5,11 +5,11 @@
     python scripts/bench_imbalance.py --root PATH --encoder FILE    # fine-tuned
 
 All rows make the same number of steps over crops of the same size. Scores are those of the last
-epoch on the validation split, so that nothing is chosen on it; with several seeds their mean ±
-standard deviation. "rare" is the mean IoU of the rarest half of the classes (rounded down) by
-pixels of the training split, "frequent" of the others, "at zero" the classes with an IoU under
-0.005 in some seed. Calibrated rows are cross-fitted: no image is judged by biases that it or its
-neighbours helped to fit.
+epoch on the validation split, so that nothing is chosen on it, before and after `seg calibrate`;
+with several seeds their mean ± standard deviation. "rare" is the mean IoU of the rarest half of the
+classes (rounded down) by pixels of the training split, "frequent" of the others, "at zero" the
+classes with an IoU under 0.005 in some seed. Calibrated scores are cross-fitted: no image is judged
+by biases that it or its neighbours helped to fit.
 
 Every run is kept in --output and made once: a table that was begun goes on where it ended.
 """
@@ -21,6 +21,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,15 +71,13 @@ def main() -> None:
     """Makes the runs that are missing and prints the table."""
     options = parse()
     options.output.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, list[Scores]] = {}
+    rows: dict[str, list[tuple[Scores, Scores]]] = {}
     for seed in options.seeds:
         for name, args in recipes(options).items():
-            if options.only and name not in options.only:
-                continue
-            run = train(options, name, seed, args)
-            rows.setdefault(name, []).append(validated(options, run))
-            if name == "recommended":
-                rows.setdefault("recommended, calibrated", []).append(calibrated(options, run))
+            if not options.only or name in options.only:
+                run = train(options, name, seed, args)
+                both = validated(options, run), calibrated(options, run)
+                rows.setdefault(name, []).append(both)
     show(rows)
 
 
@@ -204,15 +203,22 @@ def calibrated(options: argparse.Namespace, run: Path) -> Scores:
     return Scores(dict(zip(pixels, found["calibration"]["iou_biased"], strict=True)), pixels)
 
 
-def show(rows: dict[str, list[Scores]]) -> None:
+def show(rows: dict[str, list[tuple[Scores, Scores]]]) -> None:
     """Prints a table in Markdown."""
-    names = [*next(iter(rows.values()))[0].iou]
-    print("| recipe | mean | rare | frequent | at zero |\n| --- | ---: | ---: | ---: | --- |")
+    print("| recipe | seeds | mean | rare | frequent | at zero | calibrated: mean ", end="")
+    print("| rare | frequent | at zero |\n| --- | ---: | ---: | ---: | ---: | --- ", end="")
+    print("| ---: | ---: | ---: | --- |")
     for name, scores in rows.items():
-        columns = [s.row() for s in scores]
-        cells = [_spread([c[key] for c in columns]) for key in ("mean", "rare", "frequent")]
-        zero = [n for n in names if any(s.iou[n] < AT_ZERO for s in scores)]
-        print(f"| {name} | {' | '.join(cells)} | {', '.join(zero) or 'none'} |")
+        cells = [cell for part in zip(*scores, strict=True) for cell in _cells(part)]
+        print(f"| {name} | {len(scores)} | {' | '.join(cells)} |")
+
+
+def _cells(scores: Sequence[Scores]) -> list[str]:
+    """Mean over all classes, the rare and the frequent ones, and the classes at zero."""
+    columns = [s.row() for s in scores]
+    zero = [n for n in scores[0].iou if any(s.iou[n] < AT_ZERO for s in scores)]
+    means = [_spread([c[key] for c in columns]) for key in ("mean", "rare", "frequent")]
+    return [*means, ", ".join(zero) or "none"]
 
 
 def _spread(values: list[float]) -> str:
