@@ -69,8 +69,9 @@ def tversky_loss(
             `ignore_index` marks what to ignore.
         alpha: Weight α >= 0 of false positives.
         beta: Weight β >= 0 of false negatives.
-        gamma: Focusing exponent γ > 0; 1 is the Tversky loss, above 1 classes that overlap badly
-            lead.
+        gamma: Focusing exponent γ > 0; 1 is the Tversky loss. The slope by TI_c is
+            (1 - TI_c)^(1/γ - 1) / γ: below 1 classes that overlap badly lead, above 1, as at the
+            paper's 4/3, those that overlap well.
         per_image: Whether to count in each image instead of in the whole batch.
         ignore_index: Target value of the pixels that count nowhere.
         reduction: `mean` or `sum` over the images, or `none` for one loss an image (N,); over the
@@ -97,8 +98,8 @@ class TverskyLoss(SegmentationLoss):
     Args:
         alpha: Weight of false positives, 0 or more.
         beta: Weight of false negatives, 0 or more; above alpha it raises recall.
-        gamma: Focusing exponent above 0: 1 is plain, 4/3 the usual one of focal Tversky, where
-            classes that overlap badly lead.
+        gamma: Focusing exponent above 0: 1 is plain; below 1 classes that overlap badly have the
+            larger gradient, above 1, as at the usual 4/3 of focal Tversky, those that overlap well.
         per_image: Whether to count in each image instead of in the whole batch.
         ignore_index: Target value of the pixels that count nowhere.
         reduction: `mean` over the images (or of the batch), their `sum`, or `none`.
@@ -192,7 +193,7 @@ class DiceLoss(TverskyLoss):
 
 
 class JaccardLoss(TverskyLoss):
-    """Jaccard loss: as Dice, for those who are judged by IoU; harder on classes that overlap badly.
+    """Jaccard loss: as Dice, for those who are judged by IoU; steeper where classes overlap well.
 
     Args:
         per_image: Whether to count in each image instead of in the whole batch.
