@@ -142,6 +142,16 @@ def test_an_offset_that_was_planted_is_found_and_taken_back():
     assert gained == pytest.approx(mean_iou(without, search(without, range(3)), range(3)), abs=2e-3)
 
 
+@pytest.mark.parametrize("c", range(5))
+@pytest.mark.parametrize("nats", [-4.0, 4.0])
+def test_an_offset_of_one_class_by_nearly_the_deepest_level_costs_nothing(c, nats):
+    priors, offset = np.array([0.7, 0.1, 0.1, 0.05, 0.05]), np.eye(5)[c] * nats
+    without = LogOdds.of(odds_of([gaussian(priors, s) for s in range(5)]), 1)
+    shifted = LogOdds.of(odds_of([gaussian(priors, s, offset=offset) for s in range(5)]), 1)
+    best, reached = (mean_iou(o, search(o, range(5)), range(5)) for o in (without, shifted))
+    assert reached == pytest.approx(best, abs=1e-3)
+
+
 def test_the_figure_after_is_of_images_whose_neighbours_the_biases_were_not_fitted_to():
     images = odds_of([picture(seed) for seed in range(7)])
     fit = cross_fitted(images)

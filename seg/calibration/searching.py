@@ -39,6 +39,8 @@ def iou(counts: Ints) -> Floats:
 def search(odds: LogOdds, classes: Sequence[int]) -> Ints:
     """Biases (C,) in steps, none beyond `LIMIT`, that no change of a single one improves.
 
+    What counts is how far apart two of them are, so they are centred: 2 `LIMIT` at most.
+
     The search starts from no bias, and from biases by which rare classes are favoured, as one that
     is never decided for may need others to give way first. The end with the best mean IoU over
     `classes` is taken, of equals the one found first.
@@ -55,10 +57,11 @@ def search(odds: LogOdds, classes: Sequence[int]) -> Ints:
 
 
 def _climb(odds: LogOdds, bias: Ints, classes: Sequence[int]) -> tuple[Ints, float]:
-    bias, best = bias.copy(), -np.inf
-    ranking = _Ranking(odds, bias)
+    best = -np.inf
     for _ in range(_SWEEPS):
         before = best
+        bias = bias - (bias.max() + bias.min()) // 2  # decides the same, with most room both ways
+        ranking = _Ranking(odds, bias)
         for c in range(len(bias)):
             values = _by_bias_of(odds, ranking, c, classes)
             at = _nearest_best(values, int(bias[c]))
