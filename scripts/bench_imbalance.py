@@ -132,13 +132,14 @@ def ablations(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
     for part in parts:
         (other,) = [p for p in parts if p != part]
         found[f"without {part}"] = _copy(settings, loss=parts[other])
-    weighed = [p for p in parts if "weight" in parts[p].get("init_args", {})]
-    if weighed:
-        changed = _copy(settings)
-        loss = changed["model"]["loss"]["init_args"]["parts"]
-        for part in weighed:
-            del loss[part]["init_args"]["weight"]
-        found["without weights"] = changed
+    for name, option in (("weights", "weight"), ("gamma", "gamma")):
+        having = [p for p in parts if option in parts[p].get("init_args", {})]
+        if having:
+            changed = _copy(settings)
+            loss = changed["model"]["loss"]["init_args"]["parts"]
+            for part in having:
+                del loss[part]["init_args"][option]
+            found[f"without {name}"] = changed
     for option in settings.get("data", {}):
         changed = _copy(settings)
         del changed["data"][option]

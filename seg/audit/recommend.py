@@ -9,7 +9,7 @@ _BALANCED = 3.0
 _SELDOM = 0.2
 """Share of the images below which drawing images uniformly shows a class too seldom."""
 
-_TVERSKY = {"alpha": 0.3, "beta": 0.7}
+_TVERSKY = {"alpha": 0.3, "beta": 0.7, "gamma": 0.5}
 _CROSS_ENTROPY = "seg.losses.CrossEntropyLoss"
 
 
@@ -43,14 +43,13 @@ def recommend(facts: Mapping[str, Any], crop_size: tuple[int, int]) -> Recommend
 
 def _loss(facts: Mapping[str, Any]) -> Recommendation:
     ratio = facts["imbalance_ratio"] or 1.0
-    gamma = "no focal loss: it lowers the frequent classes and gains less than an overlap does"
     if ratio <= _BALANCED:
         return Recommendation(
             {"model": {"loss": {"class_path": _CROSS_ENTROPY}}},
             {
                 "loss": f"cross-entropy: pixels of the classes differ {ratio:.1f} times only",
                 "policy": "none, for the same reason",
-                "gamma": gamma,
+                "gamma": "none, for the same reason",
             },
         )
     policy = "sqrt_inverse_frequency"
@@ -70,7 +69,8 @@ def _loss(facts: Mapping[str, Any]) -> Recommendation:
             "class's pixels; in Tversky each class counts alike, and what is missed counts more",
             "policy": f"{policy}: weights up to {ratio**0.5:,.0f} times apart; 1/f would put them "
             f"{ratio:,.0f} times apart, and the frequent classes would pay",
-            "gamma": gamma,
+            "gamma": "0.5 in Tversky: the worse a class overlaps, the more it leads; no focal loss "
+            "beside it, which lowers the frequent classes and gains less",
         },
     )
 
