@@ -1,6 +1,6 @@
 """What the recipe of `seg audit` gains on rare classes, and what each of its ingredients gives.
 
-    python scripts/bench_imbalance.py --root PATH            # CamVid; about 2 hours on two cores
+    python scripts/bench_imbalance.py --root PATH            # CamVid; 10 minutes a run on two cores
     python scripts/bench_imbalance.py --synthetic            # generated images; minutes
     python scripts/bench_imbalance.py --root PATH --encoder FILE    # fine-tuned
 
