@@ -11,7 +11,8 @@ classes (rounded down) by pixels of the training split, "frequent" of the others
 classes with an IoU under 0.005 in some seed. Calibrated scores are cross-fitted: no image is judged
 by biases that it or its neighbours helped to fit.
 
-Every run is kept in --output and made once: a table that was begun goes on where it ended.
+Every run is kept in --output, by which of the three it is, and made once: a table that was begun
+goes on where it ended.
 """
 
 import argparse
@@ -94,7 +95,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if (options.root is None) == (not options.synthetic):
         parser.error("give --root PATH of CamVid, or --synthetic")
-    options.output = options.output.resolve()
+    kind = "synthetic" if options.synthetic else "fine_tuned" if options.encoder else "scratch"
+    options.output = (options.output / kind).resolve()
     return options
 
 
