@@ -5,7 +5,7 @@
     python scripts/bench_imbalance.py --root PATH --encoder FILE    # fine-tuned
 
 All rows make the same number of steps over crops of the same size. Scores are those of the last
-epoch on the validation split, so that nothing is chosen on it, before and after `seg calibrate`;
+epoch on the validation split, so that no epoch is chosen on it, before and after `seg calibrate`;
 with several seeds their mean ± standard deviation. "rare" is the mean IoU of the rarest half of the
 classes (rounded down) by pixels of the training split, "frequent" of the others, "at zero" the
 classes with an IoU under 0.005 in some seed. Calibrated scores are cross-fitted: no image is judged

@@ -69,8 +69,8 @@ def _loss(facts: Mapping[str, Any]) -> Recommendation:
             "class's pixels; in Tversky each class counts alike, and what is missed counts more",
             "policy": f"{policy}: weights up to {ratio**0.5:,.0f} times apart; 1/f would put them "
             f"{ratio:,.0f} times apart, and the frequent classes would pay",
-            "gamma": "0.5 in Tversky: the worse a class overlaps, the more it leads; no focal loss "
-            "beside it, which lowers the frequent classes and gains less",
+            "gamma": f"{_TVERSKY['gamma']} in Tversky: the worse a class overlaps, the more it "
+            "leads; no focal loss, which lowers the frequent classes and gains less",
         },
     )
 
