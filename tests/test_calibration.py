@@ -82,6 +82,43 @@ def test_an_image_without_a_pixel_that_counts_adds_nothing():
     assert all(np.array_equal(a, b) for a, b in zip(alone, both, strict=True))
 
 
+def different_rows(seed):
+    """A hundred thousand rows, nearly all different, of five classes of which two are rare."""
+    logits, target = picture(seed, 5, (300, 450))
+    rare = torch.rand(target.shape, generator=torch.Generator().manual_seed(seed)) < 0.98
+    target[(target > 2) & rare] = 255
+    offset = STEP * torch.tensor([6, 0, -3, -8, -10])[:, None, None]
+    return LogOdds.of(odds_of([(logits + offset, target)]), 1)
+
+
+def test_few_rows_are_not_thinned():
+    odds = LogOdds.of(odds_of([picture(0)]), 1)
+    assert odds.thinned(len(odds.counts)) is odds
+
+
+@pytest.mark.parametrize("rows", [100, 3000, 20_000])
+def test_thinning_keeps_rare_classes_and_the_pixels_of_frequent_ones(rows):
+    odds = different_rows(0)
+    thin = odds.thinned(rows)
+    assert len(thin.counts) <= rows
+    for c, pixels in enumerate(odds.pixels()):
+        kept, every = (o.counts[o.labels == c] for o in (thin, odds))
+        if len(every) <= rows // 5:
+            assert kept.tolist() == every.tolist()
+        else:
+            assert kept.sum() == pytest.approx(pixels, abs=kept.min())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_biases_found_in_thinned_rows_are_as_good_on_all_of_them(seed):
+    odds = different_rows(seed)
+    best = mean_iou(odds, search(odds, range(5)), range(5))
+    assert best > mean_iou(odds, np.zeros(5, np.int64), range(5)) + 0.02
+    thin = odds.thinned(len(odds.counts) // 3)
+    assert len(thin.counts) < len(odds.counts) / 3
+    assert mean_iou(odds, search(thin, range(5)), range(5)) == pytest.approx(best, abs=1e-3)
+
+
 def test_one_logit_is_two_classes():
     z = torch.tensor([[[-1.0, 2.0, 0.25]]])
     (odds,) = odds_of([(z, torch.tensor([[0, 1, 0]]).byte())])

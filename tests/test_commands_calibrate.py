@@ -157,6 +157,20 @@ def test_the_histograms_hold_every_pixel_of_the_split(checkpoint):
     assert len(pixels.labels) == sum(min(4096, int(image.counts.sum())) for image in odds)
 
 
+def test_histograms_that_do_not_fit_are_thinned(checkpoint, monkeypatch):
+    data = SegmentationDataModule(synthetic_length=24, synthetic_size=[64, 64], num_workers=0)
+    module = load_module(str(checkpoint))
+    every, _ = collect(module, data)
+    count = len(data.dataset("val"))
+    largest = max(len(image.counts) for image in every)
+    monkeypatch.setattr("seg.commands.calibrate.KEPT", count * largest // 2)
+    thinned, _ = collect(module, data)
+    classes = len(every[0].levels)
+    assert max(len(image.counts) for image in thinned) <= largest // 2 + classes < largest
+    for one, other in zip(thinned, every, strict=True):
+        assert one.counts.sum() == pytest.approx(other.counts.sum(), rel=0.02)
+
+
 def test_a_network_of_one_logit_gets_one_bias(tmp_path):
     for seed, split in enumerate(("train", "val")):
         folders = (tmp_path / kind / split for kind in ("images", "masks"))

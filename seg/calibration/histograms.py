@@ -30,13 +30,13 @@ class LogOdds(NamedTuple):
     Attributes:
         levels: Steps by which each class's logit lies below the largest one, (C, R).
         labels: True class of the row's pixels, (R,).
-        counts: Number of pixels, (R,).
+        counts: Number of pixels, (R,), whole, as floating point.
         folds: Part of the images that the pixels are of, (R,).
     """
 
     levels: NDArray[np.uint8]
     labels: NDArray[np.uint8]
-    counts: NDArray[np.int64]
+    counts: NDArray[np.float64]
     folds: NDArray[np.int64]
 
     @classmethod
@@ -58,6 +58,22 @@ class LogOdds(NamedTuple):
         """Some of the rows."""
         levels = np.ascontiguousarray(self.levels[:, kept])
         return LogOdds(levels, self.labels[kept], self.counts[kept], self.folds[kept])
+
+    def thinned(self, rows: int) -> "LogOdds":
+        """About `rows` rows at most: of frequent classes every k-th pixel, counted k times.
+
+        Rows are sorted, so that pixels that are alike are thinned alike. A class that has no more
+        than an equal share of the rows, `rows` / C, keeps them all.
+        """
+        if len(self.counts) <= rows:
+            return self
+        counts = self.counts.copy()
+        for label in np.unique(self.labels):
+            mine = self.labels == label
+            k = _interval(counts[mine], max(1, rows // len(self.levels)))
+            passed = (counts[mine].cumsum() + k // 2) // k
+            counts[mine] = np.diff(passed, prepend=0) * k
+        return self._replace(counts=counts).select(counts > 0)
 
     def pixels(self) -> NDArray[np.int64]:
         """True pixels of each class, (C,)."""
@@ -86,7 +102,15 @@ def log_odds(depths: Tensor, labels: Tensor) -> LogOdds:
     """The histogram of one image, from what `below_largest` gives."""
     levels = (depths / STEP).round_().clamp_(max=DEEPEST).to(torch.uint8)
     rows = torch.cat([labels[None].to(torch.uint8), levels]).T.contiguous().cpu().numpy()
-    return _histogram(rows, np.ones(len(rows), np.int64))
+    return _histogram(rows, np.ones(len(rows)))
+
+
+def _interval(counts: NDArray[np.float64], rows: int) -> int:
+    """The least power of 2, k, with which every k-th pixel is in about `rows` rows or fewer."""
+    k = 1
+    while np.minimum(counts, k).sum() > rows * k and k < counts.sum():
+        k *= 2
+    return k
 
 
 def _merged(images: Sequence[LogOdds]) -> LogOdds:
@@ -94,7 +118,7 @@ def _merged(images: Sequence[LogOdds]) -> LogOdds:
     return _histogram(np.concatenate(rows), np.concatenate([i.counts for i in images]))
 
 
-def _histogram(rows: NDArray[np.uint8], counts: NDArray[np.int64]) -> LogOdds:
+def _histogram(rows: NDArray[np.uint8], counts: NDArray[np.float64]) -> LogOdds:
     """Rows of a label and its levels, those that are equal as one; sorted as 64-bit words."""
     padded = np.zeros((len(rows), -(-rows.shape[1] // 8) * 8), np.uint8)
     padded[:, : rows.shape[1]] = rows

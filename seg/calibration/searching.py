@@ -1,6 +1,7 @@
 """The biases that give the best mean IoU, one class after the other."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from seg.calibration.histograms import LIMIT, STEP, LogOdds
 _SWEEPS = 20
 
 Ints = NDArray[np.int64]
+Keys = NDArray[np.int32]
 Floats = NDArray[np.float64]
 
 
@@ -19,7 +21,8 @@ def confusion(odds: LogOdds, bias: Ints) -> Ints:
     Of equal logits the first class has the pixel, as argmax decides.
     """
     c = len(odds.levels)
-    decided = _Ranking(odds, bias).best(range(c))[1]
+    keys = (_key(odds, j, int(b)) for j, b in enumerate(bias))
+    decided = _read(reduce(np.maximum, keys), c)[1]
     pairs = odds.labels.astype(np.int64) * c + decided
     return np.bincount(pairs, odds.counts, c * c).astype(np.int64).reshape(c, c)
 
@@ -60,15 +63,29 @@ def _climb(odds: LogOdds, bias: Ints, classes: Sequence[int]) -> tuple[Ints, flo
     best = -np.inf
     for _ in range(_SWEEPS):
         before = best
-        bias = bias - (bias.max() + bias.min()) // 2  # decides the same, with most room both ways
-        ranking = _Ranking(odds, bias)
-        for c in range(len(bias)):
-            values = _by_bias_of(odds, ranking, c, classes)
-            at = _nearest_best(values, int(bias[c]))
-            bias[c], best = at - LIMIT, float(values[at])
-            ranking.set(c, int(bias[c]))
+        centred = bias - (bias.max() + bias.min()) // 2  # decides alike, with most room both ways
+        bias, best = _sweep(odds, centred, classes)
         if best <= before:
             break
+    return bias, best
+
+
+def _sweep(odds: LogOdds, bias: Ints, classes: Sequence[int]) -> tuple[Ints, float]:
+    """The biases after each was made best in turn, and the mean IoU then.
+
+    The largest logit of the others is that of two: of the classes that had their turn, and of those
+    to come.
+    """
+    bias, best = bias.copy(), -np.inf
+    nothing = np.full(len(odds.counts), np.iinfo(np.int32).min, np.int32)
+    had, to_come = nothing, [nothing]
+    for c in reversed(range(1, len(bias))):
+        to_come.append(np.maximum(to_come[-1], _key(odds, c, int(bias[c]))))
+    for c in range(len(bias)):
+        values = _by_bias_of(odds, np.maximum(had, to_come.pop()), c, classes)
+        at = _nearest_best(values, int(bias[c]))
+        bias[c], best = at - LIMIT, float(values[at])
+        had = np.maximum(had, _key(odds, c, int(bias[c])))
     return bias, best
 
 
@@ -78,42 +95,40 @@ def _nearest_best(values: Floats, now: int) -> int:
     return int(best[np.abs(best - LIMIT - now).argmin()])
 
 
-class _Ranking:
-    """Biased logits as keys whose order is that of argmax: by value, then the first class."""
+def _key(odds: LogOdds, c: int, bias: int) -> Keys:
+    """Biased logit of a class (R,), as numbers whose order is that of argmax.
 
-    def __init__(self, odds: LogOdds, bias: Ints) -> None:
-        self._levels = odds.levels
-        self._bits = max(1, (len(odds.levels) - 1).bit_length())
-        self._keys = np.empty(odds.levels.shape, np.int32)
-        for c, value in enumerate(bias.tolist()):
-            self.set(c, value)
-
-    def set(self, c: int, bias: int) -> None:
-        """Take another bias for class c."""
-        first = len(self._levels) - 1 - c
-        np.multiply(self._levels[c], -(1 << self._bits), out=self._keys[c], dtype=np.int32)
-        self._keys[c] += (bias << self._bits) + first
-
-    def best(self, classes: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Largest logit among some classes, in steps, and the class that has it, (R,) each."""
-        first, *rest = classes
-        key = self._keys[first].copy()
-        for c in rest:
-            np.maximum(key, self._keys[c], out=key)
-        return key >> self._bits, len(self._levels) - 1 - (key & ((1 << self._bits) - 1))
+    That is by value, then the first class; their last `_bits` say which class it is.
+    """
+    size = len(odds.levels)
+    key: Keys = np.multiply(odds.levels[c], -(1 << _bits(size)), dtype=np.int32)
+    key += (bias << _bits(size)) + size - 1 - c
+    return key
 
 
-def _by_bias_of(odds: LogOdds, ranking: _Ranking, c: int, classes: Sequence[int]) -> Floats:
+def _bits(size: int) -> int:
+    return max(1, (size - 1).bit_length())
+
+
+def _read(key: Keys, size: int) -> tuple[Keys, Keys]:
+    """The logit of a key, in steps, and its class, (R,) each."""
+    return key >> _bits(size), size - 1 - (key & ((1 << _bits(size)) - 1))
+
+
+def _by_bias_of(odds: LogOdds, others: Keys, c: int, classes: Sequence[int]) -> Floats:
     """Mean IoU for every bias of class c from -LIMIT to LIMIT, the others' as they are.
 
     A pixel goes to c from the bias on at which c has the largest logit; until then it goes to the
     best of the others. So the counts of all biases are sums over a histogram of that threshold.
     """
     size, steps = len(odds.levels), 2 * LIMIT + 1
-    value, other = ranking.best([j for j in range(size) if j != c])
-    threshold = value + odds.levels[c] + (other < c)  # of equal logits the first class wins
-    bins = threshold.clip(-LIMIT, LIMIT + 1) + LIMIT
-    index = (bins * size + odds.labels) * size + other
+    index, other = _read(others, size)
+    index += odds.levels[c]
+    index += other < c  # of equal logits the first class wins
+    index.clip(-LIMIT, LIMIT + 1, out=index)
+    for offset, factor in ((LIMIT, size), (odds.labels, size), (other, 1)):
+        index += offset
+        index *= factor
     counts = np.bincount(index, odds.counts, (steps + 1) * size * size).astype(np.int64)
     kept = counts.reshape(steps + 1, size, size).cumsum(0)
     taken, everything = kept[:-1], kept[-1]  # (steps, truth, other)

@@ -41,6 +41,9 @@ from seg.inference import predict_logits
 from seg.module import SegmentationModule
 from seg.report.tables import print_wide
 
+KEPT = 2**24
+"""Rows of the histograms of all images together, about 600 MB; one has its equal share of them."""
+
 
 def main(args: list[str]) -> int:
     """Calibrate a checkpoint on the validation split; returns the exit status.
@@ -101,7 +104,7 @@ def collect(
 ) -> tuple[list[LogOdds], Sample]:
     """Histograms of the log-odds of the images of the validation split, and a sample of pixels."""
     data.setup("validate")
-    collector = _Collector(module)
+    collector = _Collector(module, KEPT // len(data.dataset("val")))
     trainer = L.Trainer(
         devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False
     )
@@ -112,9 +115,9 @@ def collect(
 class _Collector(L.LightningModule):
     """Keeps of what a network gives for each whole image what calibration needs."""
 
-    def __init__(self, module: SegmentationModule) -> None:
+    def __init__(self, module: SegmentationModule, rows: int) -> None:
         super().__init__()
-        self.module = module
+        self.module, self.rows = module, rows
         self.odds: list[LogOdds] = []
         self.samples: list[Sample] = []
 
@@ -124,7 +127,7 @@ class _Collector(L.LightningModule):
         logits = predict_logits(self.module.network, images, masks.shape[-2:])
         for z, mask in zip(logits, masks, strict=True):
             depths, labels = below_largest(z, mask, IGNORE_INDEX)
-            self.odds.append(log_odds(depths, labels))
+            self.odds.append(log_odds(depths, labels).thinned(self.rows))
             self.samples.append(sample(depths, labels))
 
 
