@@ -1,8 +1,9 @@
 """What the recipe of `seg audit` gains on rare classes, and what each of its ingredients gives.
 
     python scripts/bench_imbalance.py --root PATH            # CamVid; 10 minutes a run on two cores
-    python scripts/bench_imbalance.py --synthetic            # generated images; minutes
     python scripts/bench_imbalance.py --root PATH --encoder FILE    # fine-tuned
+    python scripts/bench_imbalance.py --synthetic            # generated images; minutes
+    python scripts/bench_imbalance.py --seldom               # of which few show a rare class
 
 All rows make the same number of steps over crops of the same size. Scores are those of the last
 epoch on the validation split, so that no epoch is chosen on it, before and after `seg calibrate`;
@@ -11,7 +12,7 @@ classes (rounded down) by pixels of the training split, "frequent" of the others
 classes with an IoU under 0.005 in some seed. Calibrated scores are cross-fitted: no image is judged
 by biases that it or its neighbours helped to fit.
 
-Every run is kept in --output, by which of the three it is, and made once: a table that was begun
+Every run is kept in --output, by which of the four it is, and made once: a table that was begun
 goes on where it ended.
 """
 
@@ -30,8 +31,10 @@ import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-CAMVID = ["-c", "configs/data/camvid.yaml", "-c", "configs/optimizer/onecycle.yaml"]
-SYNTHETIC = ["-c", "configs/network/unet_small.yaml", "-c", "configs/optimizer/onecycle.yaml"]
+CAMVID = ["-c", "configs/data/camvid.yaml"]
+ONE_CYCLE = ["-c", "configs/optimizer/onecycle.yaml"]
+SMALL = ["-c", "configs/network/unet_small.yaml", *ONE_CYCLE]
+SELDOM = '--data.class_names=["background","plate","disc","bolt","crack"]'
 CPU = ["-c", "configs/trainer/cpu.yaml"]
 FINE_TUNED = "configs/network/unet_efficientnet_lite0.yaml"
 PLAIN = {
@@ -87,26 +90,42 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--root", help="the folder of CamVid")
     parser.add_argument("--synthetic", action="store_true", help="generated images instead")
+    parser.add_argument("--seldom", action="store_true", help="with rare classes in few of them")
     parser.add_argument("--encoder", help="ImageNet weights of tf_efficientnet_lite0 to fine-tune")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, help="20; of --seldom 5, as many steps")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", help="rows by name")
     parser.add_argument("--output", type=Path, default=Path("runs/bench_imbalance"))
     options = parser.parse_args()
-    if (options.root is None) == (not options.synthetic):
-        parser.error("give --root PATH of CamVid, or --synthetic")
-    kind = "synthetic" if options.synthetic else "fine_tuned" if options.encoder else "scratch"
+    if [options.root is not None, options.synthetic, options.seldom].count(True) != 1:
+        parser.error("give --root PATH of CamVid, or --synthetic, or --seldom")
+    generated = {"synthetic": options.synthetic, "seldom": options.seldom}
+    real = "fine_tuned" if options.encoder else "scratch"
+    kind = next((name for name, chosen in generated.items() if chosen), real)
+    options.epochs = options.epochs or (5 if options.seldom else 20)
     options.output = (options.output / kind).resolve()
     return options
 
 
 def data(options: argparse.Namespace) -> list[str]:
-    """Arguments that all rows share."""
+    """Arguments that say which images."""
     if options.synthetic:
-        return SYNTHETIC
+        return []
+    if options.seldom:
+        folder = options.output / "images_of_few"
+        if not folder.exists():
+            started = [sys.executable, str(ROOT / "scripts/seldom_images.py"), str(folder)]
+            subprocess.run(started, check=True)
+        return ["--data.root", str(folder), SELDOM]
+    return [*CAMVID, "--data.root", str(Path(options.root).resolve())]
+
+
+def network(options: argparse.Namespace) -> list[str]:
+    """Arguments that say which network, and how it is optimised."""
+    if options.synthetic or options.seldom:
+        return SMALL
     tuned = ["-c", FINE_TUNED, "--model.encoder_weights", options.encoder]
-    root = str(Path(options.root).resolve())
-    return [*CAMVID, *(tuned if options.encoder else []), "--data.root", root]
+    return [*ONE_CYCLE, *(tuned if options.encoder else [])]
 
 
 def recipes(options: argparse.Namespace) -> dict[str, list[str]]:
@@ -114,9 +133,7 @@ def recipes(options: argparse.Namespace) -> dict[str, list[str]]:
     folder = options.output / "audit"
     advice = folder / "recommended.yaml"
     if not advice.exists():
-        files = [] if options.synthetic else CAMVID[:2]
-        root = [] if options.synthetic else ["--data.root", str(Path(options.root).resolve())]
-        seg(["audit", *files, *root, "--output", str(folder)], folder.with_suffix(".log"))
+        seg(["audit", *data(options), "--output", str(folder)], folder.with_suffix(".log"))
     rows = {name: list(args) for name, args in PLAIN.items()}
     settings: dict[str, Any] = yaml.safe_load(advice.read_text())
     rows["recommended"] = ["-c", str(advice)]
@@ -169,7 +186,7 @@ def train(options: argparse.Namespace, name: str, seed: int, args: list[str]) ->
     if done.exists():  # a run that was cut off
         seg(["fit", "--ckpt_path", str(done)], run.with_suffix(".log"))
     else:
-        fit = ["fit", *data(options), *CPU, *args, *last, *quiet, *place]
+        fit = ["fit", *data(options), *network(options), *CPU, *args, *last, *quiet, *place]
         seg(fit, run.with_suffix(".log"))
     (run / "done").touch()
     return run

@@ -18,7 +18,7 @@ from seg.calibration import (
     prior_bias,
     sample,
 )
-from seg.calibration.fitting import rarest_classes
+from seg.calibration.fitting import parts_of, rarest_classes
 from seg.calibration.histograms import DEEPEST, LIMIT, STEP
 from seg.calibration.priors import fit_biased_temperature
 from seg.calibration.probabilities import PIXELS, log_probabilities, nll
@@ -41,6 +41,10 @@ def picture(seed, classes=4, size=(20, 30)):
 
 def odds_of(pictures):
     return [log_odds(*below_largest(*p, 255)) for p in pictures]
+
+
+def together(images):
+    return LogOdds.of(images, np.zeros(len(images), np.int64))
 
 
 def decided(logits, bias):
@@ -70,7 +74,7 @@ def test_rows_that_are_equal_are_one_in_an_image_and_in_a_part():
     logits, target = torch.zeros(3, 4, 4), torch.ones(4, 4).byte()
     images = odds_of([(logits, target)] * 7)
     assert [image.counts.tolist() for image in images] == [[16]] * 7
-    merged = LogOdds.of(images, 3)
+    merged = LogOdds.of(images, np.array([0, 0, 1, 1, 2, 2, 2]))
     assert merged.counts.tolist() == [32, 32, 48]
     assert merged.folds.tolist() == [0, 1, 2]
 
@@ -78,7 +82,7 @@ def test_rows_that_are_equal_are_one_in_an_image_and_in_a_part():
 def test_an_image_without_a_pixel_that_counts_adds_nothing():
     whole = picture(0)
     empty = whole[0], torch.full_like(whole[1], 255)
-    alone, both = LogOdds.of(odds_of([whole]), 1), LogOdds.of(odds_of([empty, whole]), 1)
+    alone, both = together(odds_of([whole])), together(odds_of([empty, whole]))
     assert all(np.array_equal(a, b) for a, b in zip(alone, both, strict=True))
 
 
@@ -88,11 +92,11 @@ def different_rows(seed):
     rare = torch.rand(target.shape, generator=torch.Generator().manual_seed(seed)) < 0.98
     target[(target > 2) & rare] = 255
     offset = STEP * torch.tensor([6, 0, -3, -8, -10])[:, None, None]
-    return LogOdds.of(odds_of([(logits + offset, target)]), 1)
+    return together(odds_of([(logits + offset, target)]))
 
 
 def test_few_rows_are_not_thinned():
-    odds = LogOdds.of(odds_of([picture(0)]), 1)
+    odds = together(odds_of([picture(0)]))
     assert odds.thinned(len(odds.counts)) is odds
 
 
@@ -133,7 +137,7 @@ def mean_iou(odds, bias, classes):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_no_change_of_one_bias_improves_what_was_found(seed):
-    odds = LogOdds.of(odds_of([picture(seed)]), 1)
+    odds = together(odds_of([picture(seed)]))
     found = search(odds, range(4))
     best = mean_iou(odds, found, range(4))
     assert best >= mean_iou(odds, np.zeros(4, np.int64), range(4))
@@ -145,7 +149,7 @@ def test_no_change_of_one_bias_improves_what_was_found(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_of_two_classes_the_search_finds_the_best_there_is(seed):
-    odds = LogOdds.of(odds_of([picture(seed, classes=2)]), 1)
+    odds = together(odds_of([picture(seed, classes=2)]))
     found = mean_iou(odds, search(odds, range(2)), range(2))
     every = range(-LIMIT, LIMIT + 1)
     assert found == max(mean_iou(odds, b, range(2)) for b in itertools.product(every, every))
@@ -170,8 +174,8 @@ def gaussian(priors, seed, size=(120, 120), offset=0.0):
 
 def test_an_offset_that_was_planted_is_found_and_taken_back():
     priors, offset = np.array([0.8, 0.15, 0.05]), np.array([1.0, 0.0, -1.5])
-    without = LogOdds.of(odds_of([gaussian(priors, s) for s in range(5)]), 5)
-    shifted = LogOdds.of(odds_of([gaussian(priors, s, offset=offset) for s in range(5)]), 5)
+    without = together(odds_of([gaussian(priors, s) for s in range(5)]))
+    shifted = together(odds_of([gaussian(priors, s, offset=offset) for s in range(5)]))
     first, second = (search(o, range(3)) * STEP for o in (without, shifted))
     moved = (second - second.mean()) - (first - first.mean())
     assert moved == pytest.approx(-(offset - offset.mean()), abs=2 * STEP)
@@ -183,8 +187,8 @@ def test_an_offset_that_was_planted_is_found_and_taken_back():
 @pytest.mark.parametrize("nats", [-4.0, 4.0])
 def test_an_offset_of_one_class_by_nearly_the_deepest_level_costs_nothing(c, nats):
     priors, offset = np.array([0.7, 0.1, 0.1, 0.05, 0.05]), np.eye(5)[c] * nats
-    without = LogOdds.of(odds_of([gaussian(priors, s) for s in range(5)]), 1)
-    shifted = LogOdds.of(odds_of([gaussian(priors, s, offset=offset) for s in range(5)]), 1)
+    without = together(odds_of([gaussian(priors, s) for s in range(5)]))
+    shifted = together(odds_of([gaussian(priors, s, offset=offset) for s in range(5)]))
     best, reached = (mean_iou(o, search(o, range(5)), range(5)) for o in (without, shifted))
     assert reached == pytest.approx(best, abs=1e-3)
 
@@ -195,14 +199,33 @@ def test_the_figure_after_is_of_images_whose_neighbours_the_biases_were_not_fitt
     total = np.zeros((4, 4), np.int64)
     for run in ([0], [1], [2, 3], [4], [5, 6]):
         others = [image for i, image in enumerate(images) if i not in run]
-        bias = search(LogOdds.of(others, 1), range(4))
+        bias = search(together(others), range(4))
         for i in run:
             total += confusion(images[i], bias)
     np.testing.assert_array_equal(fit.after, iou(total))
-    merged = LogOdds.of(images, 1)
+    merged = together(images)
     np.testing.assert_array_equal(fit.before, iou(confusion(merged, np.zeros(4, np.int64))))
     np.testing.assert_array_equal(fit.bias, search(merged, range(4)) * STEP)
     assert fit.gain == pytest.approx(fit.after.mean() - fit.before.mean())
+
+
+def test_images_of_which_all_show_every_class_are_taken_in_runs():
+    assert parts_of(np.ones((12, 3), bool), 5).tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3, 4, 4, 4]
+
+
+def test_images_sorted_by_what_they_show_are_dealt_so_that_each_class_can_be_learnt():
+    shown = np.zeros((100, 3), bool)
+    shown[:, 0] = shown[:10, 1] = shown[10:20, 2] = True
+    parts = parts_of(shown, 5)
+    counts = np.stack([shown[parts == fold].sum(0) for fold in range(5)])
+    assert (counts.max(0) <= shown.sum(0) / 2).all()
+    assert 5 < 1 + np.count_nonzero(np.diff(parts)) < 100  # runs no shorter than that takes
+
+
+def test_a_class_that_one_image_shows_does_not_part_neighbours():
+    shown = np.zeros((20, 2), bool)
+    shown[:, 0] = shown[7, 1] = True
+    assert np.array_equal(parts_of(shown, 5), np.arange(20) // 4)
 
 
 def test_biases_of_pure_noise_gain_nothing_out_of_sample():
@@ -213,7 +236,7 @@ def test_biases_of_pure_noise_gain_nothing_out_of_sample():
 
     images = odds_of([noise(seed) for seed in range(20)])
     fit = cross_fitted(images)
-    merged = LogOdds.of(images, 1)
+    merged = together(images)
     inside = mean_iou(merged, (fit.bias / STEP).astype(np.int64), range(3))
     assert fit.gain < inside - fit.before.mean()
 
@@ -230,7 +253,7 @@ def test_the_rarest_classes_are_those_that_occur():
 def test_the_rarest_are_favoured_when_they_alone_are_asked_for():
     images = odds_of([gaussian(np.array([0.9, 0.08, 0.02]), s) for s in range(5)])
     assert cross_fitted(images, 1).classes == [2]
-    merged = LogOdds.of(images, 1)
+    merged = together(images)
     everything, rarest = search(merged, range(3)), search(merged, [2])
     assert mean_iou(merged, rarest, [2]) >= mean_iou(merged, everything, [2])
 

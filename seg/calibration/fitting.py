@@ -43,7 +43,7 @@ class Fit(NamedTuple):
 def cross_fitted(images: Sequence[LogOdds], rarest: int | None = None) -> Fit:
     """Fit biases to all images, and estimate their worth by cross-fitting.
 
-    The images are taken in `FOLDS` runs of neighbours; of fewer images each is a run.
+    The images are taken in `FOLDS` parts, as `parts_of` says.
 
     Args:
         images: The histogram of each image of the validation split.
@@ -58,7 +58,7 @@ def cross_fitted(images: Sequence[LogOdds], rarest: int | None = None) -> Fit:
             f"{len(images)} image to calibrate on; give a validation split of 2 or more."
         )
     folds = min(FOLDS, len(images))
-    odds = LogOdds.of(images, folds)
+    odds = LogOdds.of(images, parts_of(np.stack([i.pixels() > 0 for i in images]), folds))
     classes = rarest_classes(odds.pixels(), rarest)
     after = np.zeros((len(odds.levels), len(odds.levels)), np.int64)
     for fold in range(folds):
@@ -68,6 +68,34 @@ def cross_fitted(images: Sequence[LogOdds], rarest: int | None = None) -> Fit:
     before = confusion(odds, np.zeros(len(odds.levels), np.int64))
     bias = np.asarray(search(odds.thinned(SEARCHED), classes) * STEP, np.float64)
     return Fit(bias, iou(before), iou(after), classes)
+
+
+def parts_of(shown: NDArray[np.bool_], folds: int) -> NDArray[np.int64]:
+    """The part, 0 to `folds` - 1, of each of N images: runs of neighbours, as long as can be.
+
+    Neighbours by name are often frames of one video, too much alike to judge one by another. But
+    names may also be sorted by what the images show; then a run may hold all images of a class,
+    and the others teach nothing about it. So runs are halved, and dealt to the parts in turn, until
+    no part has more than half of the images that show a class, or as few as can be.
+
+    Args:
+        shown: Whether an image shows a class, (N, C).
+        folds: Number of parts, N or fewer.
+    """
+    size = len(shown)
+    known = shown[:, shown.sum(0) > 1]
+    numbers = [folds]  # of runs
+    while numbers[-1] < size:
+        numbers.append(min(2 * numbers[-1], size))
+    dealt = [(np.arange(1, size + 1) * runs - 1) // size % folds for runs in numbers]
+    most = [max(_largest_share(known, parts, folds), 0.5) for parts in dealt]
+    return dealt[most.index(min(most))]
+
+
+def _largest_share(shown: NDArray[np.bool_], parts: NDArray[np.int64], folds: int) -> float:
+    """Largest share of the images that show a class which one part has."""
+    counts = np.stack([shown[parts == fold].sum(0) for fold in range(folds)])
+    return float((counts / shown.sum(0)).max(initial=0))
 
 
 def rarest_classes(pixels: NDArray[np.int64], rarest: int | None) -> list[int]:

@@ -6,7 +6,6 @@ So a joint histogram of the label and the log-odds of all classes holds few diff
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,18 +39,22 @@ class LogOdds(NamedTuple):
     folds: NDArray[np.int64]
 
     @classmethod
-    def of(cls, images: Sequence["LogOdds"], folds: int) -> "LogOdds":
-        """The histograms of one image each in one; parts are runs of neighbours, as even as can be.
+    def of(cls, images: Sequence["LogOdds"], parts: NDArray[np.int64]) -> "LogOdds":
+        """The histograms of one image each in one, equal rows of a part as one.
 
-        Neighbours by name are often frames of one video, too much alike to judge one by another.
+        Args:
+            images: The images, N.
+            parts: The part that each of them belongs to, (N,).
         """
-        cuts = [len(images) * fold // folds for fold in range(folds + 1)]
-        parts = [_merged(images[begin:end]) for begin, end in pairwise(cuts)]
+        folds = np.unique(parts)
+        merged = [
+            _merged([images[i] for i in np.flatnonzero(parts == fold).tolist()]) for fold in folds
+        ]
         return cls(
-            levels=np.concatenate([p.levels for p in parts], 1),
-            labels=np.concatenate([p.labels for p in parts]),
-            counts=np.concatenate([p.counts for p in parts]),
-            folds=np.repeat(np.arange(folds), [len(p.counts) for p in parts]),
+            levels=np.concatenate([m.levels for m in merged], 1),
+            labels=np.concatenate([m.labels for m in merged]),
+            counts=np.concatenate([m.counts for m in merged]),
+            folds=np.repeat(folds, [len(m.counts) for m in merged]),
         )
 
     def select(self, kept: NDArray[np.bool_]) -> "LogOdds":
