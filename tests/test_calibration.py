@@ -27,6 +27,8 @@ from seg.errors import InputError
 from seg.inference import labels
 from seg.metrics import confusion_matrix, scores
 
+ROOM = 2**20
+
 
 def picture(seed, classes=4, size=(20, 30)):
     """Logits (C, H, W) on a grid of steps, with ties, and a target with ignored pixels."""
@@ -264,7 +266,7 @@ def test_one_image_is_too_few():
 
 
 def pixels_of(*pictures):
-    return Sample.of([sample(*below_largest(*p, 255)) for p in pictures])
+    return Sample.of([sample(*below_largest(*p, 255), ROOM) for p in pictures])
 
 
 def test_a_temperature_by_which_the_logits_were_multiplied_is_found():

@@ -157,18 +157,18 @@ def test_the_histograms_hold_every_pixel_of_the_split(checkpoint):
     assert len(pixels.labels) == sum(min(4096, int(image.counts.sum())) for image in odds)
 
 
-def test_histograms_that_do_not_fit_are_thinned(checkpoint, monkeypatch):
+def test_what_does_not_fit_into_memory_is_thinned(checkpoint, monkeypatch):
     data = SegmentationDataModule(synthetic_length=24, synthetic_size=[64, 64], num_workers=0)
     module = load_module(str(checkpoint))
-    every, _ = collect(module, data)
+    every, pixels = collect(module, data)
+    room = max(sum(array.nbytes for array in image) for image in every) // 2
     count = len(data.dataset("val"))
-    largest = max(len(image.counts) for image in every)
-    monkeypatch.setattr("seg.commands.calibrate.KEPT", count * largest // 2)
-    thinned, _ = collect(module, data)
-    classes = len(every[0].levels)
-    assert max(len(image.counts) for image in thinned) <= largest // 2 + classes < largest
+    monkeypatch.setattr("seg.commands.calibrate.KEPT", count * room)
+    thinned, fewer = collect(module, data)
+    assert max(sum(array.nbytes for array in image) for image in thinned) <= room
     for one, other in zip(thinned, every, strict=True):
         assert one.counts.sum() == pytest.approx(other.counts.sum(), rel=0.02)
+    assert fewer.logits.nbytes <= count * room < pixels.logits.nbytes
 
 
 def test_a_network_of_one_logit_gets_one_bias(tmp_path):

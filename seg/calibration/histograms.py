@@ -78,6 +78,11 @@ class LogOdds(NamedTuple):
             counts[mine] = np.diff(passed, prepend=0) * k
         return self._replace(counts=counts).select(counts > 0)
 
+    def within(self, room: int) -> "LogOdds":
+        """Thinned to so many bytes."""
+        held = sum(array.nbytes for array in self)
+        return self.thinned(room * len(self.counts) // max(1, held))
+
     def pixels(self) -> NDArray[np.int64]:
         """True pixels of each class, (C,)."""
         return np.bincount(self.labels, self.counts, len(self.levels)).astype(np.int64)

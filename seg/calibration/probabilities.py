@@ -12,7 +12,7 @@ from torch import Tensor
 
 BINS = 15
 PIXELS = 4096
-"""Most pixels of an image that probabilities are judged by, evenly spaced."""
+"""Most pixels of an image that probabilities are judged by."""
 
 _RANGE = (-3.0, 3.0)  # of log T
 
@@ -37,12 +37,17 @@ class Sample(NamedTuple):
         return cls(np.concatenate(logits), np.concatenate(labels))
 
 
-def sample(depths: Tensor, labels: Tensor) -> Sample:
-    """Up to `PIXELS` pixels of one image, from what `below_largest` gives."""
+def sample(depths: Tensor, labels: Tensor, room: int) -> Sample:
+    """Up to `PIXELS` pixels of one image, evenly spaced, whose logits fit into so many bytes.
+
+    Args:
+        depths: From `below_largest`, (C, P).
+        labels: From there too, (P,).
+        room: Bytes.
+    """
     count = len(labels)
-    chosen = (
-        torch.arange(min(PIXELS, count), device=labels.device) * count // min(PIXELS, count or 1)
-    )
+    size = min(PIXELS, room // (4 * len(depths)), count)
+    chosen = torch.arange(size, device=labels.device) * count // max(1, size)
     return Sample(-depths[:, chosen].T.cpu().numpy(), labels[chosen].long().cpu().numpy())
 
 

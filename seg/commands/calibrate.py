@@ -41,8 +41,8 @@ from seg.inference import predict_logits
 from seg.module import SegmentationModule
 from seg.report.tables import print_wide
 
-KEPT = 2**24
-"""Rows of the histograms of all images together, about 600 MB; one has its equal share of them."""
+KEPT = 2**29
+"""Bytes of the histograms of all images, and of the logits of sampled pixels: 512 MiB each."""
 
 
 def main(args: list[str]) -> int:
@@ -113,11 +113,16 @@ def collect(
 
 
 class _Collector(L.LightningModule):
-    """Keeps of what a network gives for each whole image what calibration needs."""
+    """Keeps of what a network gives for each whole image what calibration needs.
 
-    def __init__(self, module: SegmentationModule, rows: int) -> None:
+    Args:
+        module: With the network.
+        room: Bytes for what is kept of an image, twice.
+    """
+
+    def __init__(self, module: SegmentationModule, room: int) -> None:
         super().__init__()
-        self.module, self.rows = module, rows
+        self.module, self.room = module, room
         self.odds: list[LogOdds] = []
         self.samples: list[Sample] = []
 
@@ -127,8 +132,8 @@ class _Collector(L.LightningModule):
         logits = predict_logits(self.module.network, images, masks.shape[-2:])
         for z, mask in zip(logits, masks, strict=True):
             depths, labels = below_largest(z, mask, IGNORE_INDEX)
-            self.odds.append(log_odds(depths, labels).thinned(self.rows))
-            self.samples.append(sample(depths, labels))
+            self.odds.append(log_odds(depths, labels).within(self.room))
+            self.samples.append(sample(depths, labels, self.room))
 
 
 def _parser() -> ArgumentParser:
