@@ -99,6 +99,24 @@ def test_the_command_says_what_it_gained_and_what_to_do_next(checkpoint, tmp_pat
         assert text in said
 
 
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_what_it_gains_is_that_of_the_same_logits_at_any_scale(
+    checkpoint, calibrated, factor, tmp_path
+):
+    scaled = held(checkpoint)
+    for name, tensor in scaled["state_dict"].items():
+        if "segmentation_head" in name:
+            tensor *= factor
+    torch.save(scaled, tmp_path / "scaled.ckpt")
+    assert seg("calibrate", "--ckpt_path", tmp_path / "scaled.ckpt") == 0
+    found = held(tmp_path / "scaled-calibrated.ckpt")["calibration"]
+    expected = held(calibrated)["calibration"]
+    assert found["temperature"] == pytest.approx(factor * expected["temperature"], rel=1e-3)
+    assert found["iou_biased"] == pytest.approx(expected["iou_biased"], abs=3e-3)
+    stretched = [factor * bias for bias in expected["logit_bias"]]
+    assert found["logit_bias"] == pytest.approx(stretched, rel=0.02, abs=0.3 * factor)
+
+
 def test_removing_the_calibration_gives_the_checkpoint_back(checkpoint, calibrated, tmp_path):
     copy = tmp_path / "copy.ckpt"
     copy.write_bytes(calibrated.read_bytes())
@@ -150,7 +168,7 @@ def test_a_checkpoint_is_needed(capsys, tmp_path):
 def test_the_histograms_hold_every_pixel_of_the_split(checkpoint):
     module = load_module(str(checkpoint))
     data = SegmentationDataModule(synthetic_length=24, synthetic_size=[64, 64], num_workers=0)
-    odds, pixels = collect(module, data)
+    odds, pixels, _ = collect(module, data)
     assert len(odds) == len(data.dataset("val"))
     expected = validation_counts(checkpoint, None)
     assert sum(int(image.counts.sum()) for image in odds) == int(expected.sum())
@@ -160,11 +178,11 @@ def test_the_histograms_hold_every_pixel_of_the_split(checkpoint):
 def test_what_does_not_fit_into_memory_is_thinned(checkpoint, monkeypatch):
     data = SegmentationDataModule(synthetic_length=24, synthetic_size=[64, 64], num_workers=0)
     module = load_module(str(checkpoint))
-    every, pixels = collect(module, data)
+    every, pixels, _ = collect(module, data)
     room = max(sum(array.nbytes for array in image) for image in every) // 2
     count = len(data.dataset("val"))
     monkeypatch.setattr("seg.commands.calibrate.KEPT", count * room)
-    thinned, fewer = collect(module, data)
+    thinned, fewer, _ = collect(module, data)
     assert max(sum(array.nbytes for array in image) for image in thinned) <= room
     for one, other in zip(thinned, every, strict=True):
         assert one.counts.sum() == pytest.approx(other.counts.sum(), rel=0.02)

@@ -21,7 +21,8 @@ class Fit(NamedTuple):
     """Fitted biases, and the IoU of each class without them and, out of sample, with them.
 
     Attributes:
-        bias: To be added to each class's logit, nats, (C,); fitted to all images.
+        bias: To be added to each class's logit over the temperature, nats, (C,); fitted to all
+            images.
         before: IoU without biases, (C,).
         after: IoU (C,) of confusion counts in which every image is judged by biases that were
             fitted to other images.

@@ -1,8 +1,9 @@
 """How often which log-odds occur: all that biases of the logits can act on, in a tenth of it.
 
-The log-odds of a pixel are its logits below the largest of them, in steps of 1/8 nat and down to 5
-nats, below which no bias within `LIMIT` brings them up. Of most pixels all but one class lie there.
-So a joint histogram of the label and the log-odds of all classes holds few different rows.
+The log-odds of a pixel are its logits below the largest of them, divided by a temperature, in steps
+of 1/8 nat and down to 5 nats, below which no bias within `LIMIT` brings them up. Of most pixels all
+but one class lie there. So a joint histogram of the label and the log-odds of all classes holds few
+different rows.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 STEP = 0.125
-"""Nats of one level."""
+"""Nats of one level, at a temperature of 1."""
 
 DEEPEST = 40
 """The level of all that lies 5 nats or more below the largest logit."""
@@ -106,9 +107,17 @@ def below_largest(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Te
     return z.amax(0) - z, target[valid]
 
 
-def log_odds(depths: Tensor, labels: Tensor) -> LogOdds:
-    """The histogram of one image, from what `below_largest` gives."""
-    levels = (depths / STEP).round_().clamp_(max=DEEPEST).to(torch.uint8)
+def log_odds(depths: Tensor, labels: Tensor, temperature: float = 1.0) -> LogOdds:
+    """The histogram of one image, from what `below_largest` gives.
+
+    Args:
+        depths: Nats (C, P).
+        labels: Class ids (P,).
+        temperature: What the nats are divided by. Logits of an overconfident network lie farther
+            apart than the odds of its being right; with its temperature a level means as much as
+            with any other's.
+    """
+    levels = (depths / (STEP * temperature)).round_().clamp_(max=DEEPEST).to(torch.uint8)
     rows = torch.cat([labels[None].to(torch.uint8), levels]).T.contiguous().cpu().numpy()
     return _histogram(rows, np.ones(len(rows)))
 

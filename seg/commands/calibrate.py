@@ -69,14 +69,14 @@ def _calibrate(config: Namespace, args: Sequence[str], target: Path) -> list[str
     """Calibrate, print the table and write the checkpoint; what else there is to say."""
     trust = [config.trust] if isinstance(config.trust, str) else config.trust
     module = load_module(config.ckpt_path, trust)
-    odds, pixels = collect(module, _data(config.ckpt_path, trust, args))
+    odds, pixels, unit = collect(module, _data(config.ckpt_path, trust, args))
     temperature = fit_temperature(pixels)
     errors = calibration_errors(pixels), calibration_errors(pixels, temperature)
     lines = [f"temperature {temperature:.3f}"]
     found: dict[str, Any] = {"temperature": temperature}
     if config.priors is None:
         fit = cross_fitted(odds, config.rarest)
-        bias = fit.bias if fit.gain > 0 else np.zeros_like(fit.bias)
+        bias = fit.bias * unit if fit.gain > 0 else np.zeros_like(fit.bias)
         lines += _said_of(fit)
         columns = {"IoU": fit.before, "calibrated": fit.after}
         found |= {"iou": fit.before.tolist(), "iou_biased": fit.after.tolist()}
@@ -101,15 +101,18 @@ def _said_of(fit: Fit) -> list[str]:
 
 def collect(
     module: SegmentationModule, data: SegmentationDataModule
-) -> tuple[list[LogOdds], Sample]:
-    """Histograms of the log-odds of the images of the validation split, and a sample of pixels."""
+) -> tuple[list[LogOdds], Sample, float]:
+    """Of the validation split the log-odds of each image, a sample of pixels, and a temperature.
+
+    The temperature, which the log-odds are over, is that of the first batch.
+    """
     data.setup("validate")
     collector = _Collector(module, KEPT // len(data.dataset("val")))
     trainer = L.Trainer(
         devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False
     )
     trainer.validate(collector, data.val_dataloader(), verbose=False)
-    return collector.odds, Sample.of(collector.samples)
+    return collector.odds, Sample.of(collector.samples), collector.temperature
 
 
 class _Collector(L.LightningModule):
@@ -125,15 +128,19 @@ class _Collector(L.LightningModule):
         self.module, self.room = module, room
         self.odds: list[LogOdds] = []
         self.samples: list[Sample] = []
+        self.temperature = 1.0
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """At the masks' own size."""
         images, masks = self.module.normalise(batch["image"]), batch["mask"]
         logits = predict_logits(self.module.network, images, masks.shape[-2:])
-        for z, mask in zip(logits, masks, strict=True):
-            depths, labels = below_largest(z, mask, IGNORE_INDEX)
-            self.odds.append(log_odds(depths, labels).within(self.room))
-            self.samples.append(sample(depths, labels, self.room))
+        pairs = [
+            below_largest(z, mask, IGNORE_INDEX) for z, mask in zip(logits, masks, strict=True)
+        ]
+        self.samples += [sample(*pair, self.room) for pair in pairs]
+        if batch_idx == 0 and any(len(labels) for _, labels in pairs):
+            self.temperature = fit_temperature(Sample.of(self.samples))
+        self.odds += [log_odds(*pair, self.temperature).within(self.room) for pair in pairs]
 
 
 def _parser() -> ArgumentParser:
