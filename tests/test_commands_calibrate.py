@@ -99,22 +99,24 @@ def test_the_command_says_what_it_gained_and_what_to_do_next(checkpoint, tmp_pat
         assert text in said
 
 
-@pytest.mark.parametrize("factor", [0.25, 4.0])
-def test_what_it_gains_is_that_of_the_same_logits_at_any_scale(
-    checkpoint, calibrated, factor, tmp_path
-):
-    scaled = held(checkpoint)
-    for name, tensor in scaled["state_dict"].items():
-        if "segmentation_head" in name:
-            tensor *= factor
-    torch.save(scaled, tmp_path / "scaled.ckpt")
-    assert seg("calibrate", "--ckpt_path", tmp_path / "scaled.ckpt") == 0
-    found = held(tmp_path / "scaled-calibrated.ckpt")["calibration"]
-    expected = held(calibrated)["calibration"]
-    assert found["temperature"] == pytest.approx(factor * expected["temperature"], rel=1e-3)
-    assert found["iou_biased"] == pytest.approx(expected["iou_biased"], abs=3e-3)
-    stretched = [factor * bias for bias in expected["logit_bias"]]
-    assert found["logit_bias"] == pytest.approx(stretched, rel=0.02, abs=0.3 * factor)
+def test_an_overconfident_network_gains_as_much_at_any_scale_of_its_logits(checkpoint, tmp_path):
+    found = []
+    for factor in (2, 8):
+        scaled = held(checkpoint)
+        for name, tensor in scaled["state_dict"].items():
+            if "segmentation_head" in name:
+                tensor *= factor
+        torch.save(scaled, tmp_path / "scaled.ckpt")
+        assert seg("calibrate", "--ckpt_path", tmp_path / "scaled.ckpt") == 0
+        found.append(held(tmp_path / "scaled-calibrated.ckpt")["calibration"])
+    first, second = found
+    assert first["temperature"] > 2
+    assert second["temperature"] == pytest.approx(4 * first["temperature"], rel=1e-3)
+    assert second["iou_biased"] == pytest.approx(first["iou_biased"], abs=3e-3)
+    assert np.mean(first["iou_biased"]) > np.mean(first["iou"])
+    stretched = [4 * bias for bias in first["logit_bias"]]
+    step = 4 * first["temperature"] / 8
+    assert second["logit_bias"] == pytest.approx(stretched, abs=2 * step)
 
 
 def test_removing_the_calibration_gives_the_checkpoint_back(checkpoint, calibrated, tmp_path):
