@@ -224,9 +224,10 @@ def test_images_sorted_by_what_they_show_are_dealt_so_that_each_class_can_be_lea
     assert 5 < 1 + np.count_nonzero(np.diff(parts)) < 100  # runs no shorter than that takes
 
 
-def test_a_class_that_one_image_shows_does_not_part_neighbours():
+@pytest.mark.parametrize("images", [1, 2, 4])
+def test_a_class_that_hardly_any_image_shows_does_not_part_neighbours(images):
     shown = np.zeros((20, 2), bool)
-    shown[:, 0] = shown[7, 1] = True
+    shown[:, 0] = shown[4 : 4 + images, 1] = True
     assert np.array_equal(parts_of(shown, 5), np.arange(20) // 4)
 
 

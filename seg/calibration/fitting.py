@@ -77,14 +77,15 @@ def parts_of(shown: NDArray[np.bool_], folds: int) -> NDArray[np.int64]:
     Neighbours by name are often frames of one video, too much alike to judge one by another. But
     names may also be sorted by what the images show; then a run may hold all images of a class,
     and the others teach nothing about it. So runs are halved, and dealt to the parts in turn, until
-    no part has more than half of the images that show a class, or as few as can be.
+    no part has more than half of the images that show a class, or as few as can be. A class that
+    fewer images show than there are parts does not count.
 
     Args:
         shown: Whether an image shows a class, (N, C).
         folds: Number of parts, N or fewer.
     """
     size = len(shown)
-    known = shown[:, shown.sum(0) > 1]
+    known = shown[:, shown.sum(0) >= folds]
     numbers = [folds]  # of runs
     while numbers[-1] < size:
         numbers.append(min(2 * numbers[-1], size))
