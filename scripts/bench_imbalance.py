@@ -9,8 +9,8 @@ All rows make the same number of steps over crops of the same size. Scores are t
 epoch on the validation split, so that no epoch is chosen on it, before and after `seg calibrate`;
 with several seeds their mean ± standard deviation. "rare" is the mean IoU of the rarest half of the
 classes (rounded down) by pixels of the training split, "frequent" of the others, "at zero" the
-classes with an IoU under 0.005 in some seed. Calibrated scores are cross-fitted: no image is judged
-by biases that it or its neighbours helped to fit.
+classes with an IoU under 0.005 in some seed. Calibrated scores are cross-fitted: images are left
+out, in runs of neighbours, of the fit that judges them.
 
 Every run is kept in --output, by which of the four it is, and made once: a table that was begun
 goes on where it ended.
@@ -114,8 +114,10 @@ def data(options: argparse.Namespace) -> list[str]:
     if options.seldom:
         folder = options.output / "images_of_few"
         if not folder.exists():
-            started = [sys.executable, str(ROOT / "scripts/seldom_images.py"), str(folder)]
-            subprocess.run(started, check=True)
+            part = folder.with_suffix(".part")  # renamed once it is whole
+            started = [sys.executable, str(ROOT / "scripts/seldom_images.py"), str(part)]
+            subprocess.run(started, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+            part.rename(folder)
         return ["--data.root", str(folder), SELDOM]
     return [*CAMVID, "--data.root", str(Path(options.root).resolve())]
 
