@@ -121,7 +121,8 @@ def test_lines_that_name_nothing_or_one_image_twice_are_offenders(tmp_path: Path
     write_pairs(tmp_path, ["a"])
     (tmp_path / "val.txt").write_text("a\na.jpg\nz\n")
     text = "\n".join(offenders(find_pairs(tmp_path, "val", **FOLDERS, split_files="{split}.txt")))
-    assert f"{tmp_path}/val.txt: no image is called 'z'" in text
+    folder = f"{tmp_path}/{FOLDERS['images']} (data.images)"
+    assert f"{tmp_path}/val.txt: no image in {folder} is called 'z'" in text
     assert f"{tmp_path}/val.txt: 'a.jpg' is listed twice" in text
 
 

@@ -75,7 +75,7 @@ def find_pairs(
     wanted = sorted(image_files.keys() | mask_files.keys())
     if split_files is not None:
         listing = root / split_files.replace("{split}", split)
-        wanted, missing = _listed(listing, image_files)
+        wanted, missing = _listed(listing, image_folder, image_files)
         offenders += missing
     if split_fractions is not None:
         wanted = _share(wanted, split, split_fractions, split_seed)
@@ -209,7 +209,7 @@ def _by_name(folder: Path, apart_from: Path | None = None) -> tuple[dict[str, Pa
     return dict(sorted(files.items())), clashes
 
 
-def _listed(listing: Path, known: Mapping[str, Path]) -> tuple[list[str], list[str]]:
+def _listed(listing: Path, folder: Path, known: Mapping[str, Path]) -> tuple[list[str], list[str]]:
     """Names in a split file, and those of its lines that name no image or name one twice."""
     try:
         lines = [line.strip() for line in listing.read_text("utf-8").splitlines()]
@@ -232,7 +232,7 @@ def _listed(listing: Path, known: Mapping[str, Path]) -> tuple[list[str], list[s
         elif name in known:
             names[name] = None
         else:
-            missing.append(f"{listing}: no image is called {line!r}")
+            missing.append(f"{listing}: no image in {folder} (data.images) is called {line!r}")
     if not names and not missing:
         missing.append(f"{listing}: lists no images")
     return [*names], missing
