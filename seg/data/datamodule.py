@@ -9,7 +9,6 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from seg.data import synthetic
 from seg.data.class_sampling import ImageSampler
 from seg.data.copypaste import Components
 from seg.data.counting import ClassCounts
@@ -22,53 +21,14 @@ from seg.data.remembering import ScanMemory
 from seg.data.sampling import EvaluationBatchSampler, TrainBatchSampler
 from seg.data.scan import Scan
 from seg.data.scanning import Advance, scan_masks
+from seg.data.settings import check_settings, resolve_class_colors, resolve_class_names
 from seg.data.synthetic import SyntheticDataset
 from seg.data.transforms import TrainingTransform
 from seg.errors import InputError
 
-_FILE_OPTIONS = (
-    "images", "masks", "split_files", "split_fractions", "split_seed", "train_split", "val_split",
-    "test_split", "class_colors", "ignore_colors", "label_map", "in_channels", "image_range",
-)  # fmt: skip
-_SYNTHETIC_OPTIONS = ("synthetic_length", "synthetic_size")
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
 AnyDataset = SegmentationDataset | SyntheticDataset
-
-
-def resolve_class_names(root: str | None, class_names: list[str] | None) -> list[str]:
-    """Names of the classes in the order of their ids, known before any file is opened.
-
-    Args:
-        root: Folder of the data; None for the synthetic set.
-        class_names: Names as configured.
-
-    Raises:
-        InputError: If files have no class names, names repeat, or the synthetic set is renamed.
-    """
-    if root is None:
-        own = list(synthetic.CLASS_NAMES)
-        if class_names not in (None, own):
-            raise InputError(
-                f"data.class_names {class_names} without data.root: the synthetic set has {own}; "
-                "set data.root to your data, or leave the names out."
-            )
-        return own
-    if not class_names:
-        raise InputError(
-            "data.root needs data.class_names, one name a class in the order of their ids."
-        )
-    repeated = {name for name in class_names if class_names.count(name) > 1}
-    if repeated:
-        raise InputError(f"data.class_names has {sorted(repeated)} more than once.")
-    return list(class_names)
-
-
-def resolve_class_colors(
-    root: str | None, class_colors: list[list[int]] | None
-) -> list[list[int]] | None:
-    """RGB colours of the classes as configured, or those of the synthetic set."""
-    return [list(color) for color in synthetic.CLASS_COLORS] if root is None else class_colors
 
 
 class SegmentationDataModule(L.LightningDataModule):
@@ -148,11 +108,11 @@ class SegmentationDataModule(L.LightningDataModule):
         synthetic_length: int = 128,
         synthetic_size: list[int] = [128, 128],  # noqa: B006
     ) -> None:
-        given = {k: v for k, v in locals().items() if k in _FILE_OPTIONS + _SYNTHETIC_OPTIONS}
+        given = dict(locals())
         super().__init__()
         # a rank may have no image at all when there are fewer than ranks
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        _refuse_what_does_not_apply(root, given)
+        check_settings(given, inspect.signature(SegmentationDataModule).parameters)
         self.class_names = resolve_class_names(root, class_names)
         self.num_classes = len(self.class_names)
         self.class_colors = resolve_class_colors(root, class_colors)
@@ -180,7 +140,6 @@ class SegmentationDataModule(L.LightningDataModule):
             "channels": in_channels,
             "image_range": image_range,
         }
-        self._check_ranges(image_range)
         self._labels = Labels(self.num_classes, label_map, class_colors, ignore_colors)
         self._transform = TrainingTransform(
             crop_size, resize, scale_jitter, transforms, in_channels
@@ -294,15 +253,6 @@ class SegmentationDataModule(L.LightningDataModule):
             )
         return scan_masks(dataset, self.num_classes, memory, advance)
 
-    def _check_ranges(self, image_range: list[float] | None) -> None:
-        for name in ("batch_size", "eval_batch_size", "in_channels", "synthetic_length"):
-            if getattr(self, name) < 1:
-                raise InputError(f"data.{name} {getattr(self, name)} must be at least 1.")
-        if self.num_workers is not None and self.num_workers < 0:
-            raise InputError(f"data.num_workers {self.num_workers} must be 0 or more.")
-        if image_range is not None and (len(image_range) != 2 or image_range[0] >= image_range[1]):
-            raise InputError(f"data.image_range {image_range} must be [low, high], low < high.")
-
     def _paired(self, role: str, pairs: Pairs) -> SegmentationDataset:
         transform = self._transform if role == "train" else None
         return SegmentationDataset(pairs, self._labels, transform, **self._reading, seed=self.seed)
@@ -347,13 +297,3 @@ class SegmentationDataModule(L.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=prepare_worker,
         )
-
-
-def _refuse_what_does_not_apply(root: str | None, given: dict[str, Any]) -> None:
-    """Refuse file options without files, and options of the synthetic set with them."""
-    refused = _FILE_OPTIONS if root is None else _SYNTHETIC_OPTIONS
-    parameters = inspect.signature(SegmentationDataModule).parameters
-    changed = [f"data.{name}" for name in refused if given[name] != parameters[name].default]
-    if changed:
-        remedy = "set data.root to your data" if root is None else "leave out data.root"
-        raise InputError(f"{', '.join(changed)} has no effect here; {remedy} or leave it out.")
