@@ -14,16 +14,17 @@ def reference(mask, class_id):
     return sorted(zip(top, left, top + height, left + width, area, strict=True))
 
 
-def random_mask(seed):
+def random_mask(seed, most=40, least_block=1):
     rng = np.random.default_rng(seed)
-    size, blocks = rng.integers(1, 40, 2), rng.integers(1, 5)
+    size, blocks = rng.integers(1, most, 2), least_block + rng.integers(0, 4)
     coarse = rng.choice([0, 1, 2, 4, IGNORE_INDEX], -(-size // blocks))
     return coarse.repeat(blocks, 0).repeat(blocks, 1)[: size[0], : size[1]].astype(np.uint8)
 
 
+@pytest.mark.parametrize("sizes", [(40, 1), (400, 90)], ids=["short runs", "long runs"])
 @pytest.mark.parametrize("seed", range(60))
-def test_pixels_and_components_equal_those_of_opencv(seed):
-    mask = random_mask(seed)
+def test_pixels_and_components_equal_those_of_opencv(seed, sizes):
+    mask = random_mask(seed, *sizes)
     regions = find_regions(mask, 5)
     assert regions.pixels.tolist() == [(mask == c).sum() for c in range(5)]
     assert regions.ignored.tolist() == [(mask == IGNORE_INDEX).sum()]

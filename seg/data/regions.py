@@ -18,6 +18,8 @@ MOST_PLACES = 32
 """Most places that are kept of a class in a mask."""
 
 _VALUES = 256
+_LONG = 100
+"""Mean length of runs above which bisection is faster than a table."""
 
 Ints = NDArray[np.int64]
 
@@ -54,14 +56,19 @@ class _Runs:
     lengths: Ints
     labels: NDArray[np.uint8]
 
+    @property
+    def size(self) -> int:
+        return self.shape[0] * self.shape[1]
+
     @classmethod
     def of(cls, values: NDArray[Any], to_ids: ToIds) -> "_Runs":
         width = values.shape[1]
-        differs = np.empty(values.shape, bool)
-        differs[:, :1] = True
-        np.not_equal(values[:, 1:], values[:, :-1], out=differs[:, 1:])
+        flat = values.ravel()
+        differs = np.empty(flat.shape, bool)
+        np.not_equal(flat[1:], flat[:-1], out=differs[1:])
+        differs[::width] = True
         starts = np.flatnonzero(differs)
-        labels = to_ids(values.ravel()[starts])
+        labels = to_ids(flat[starts])
         # values that have one class in common make one run
         kept = starts % width == 0
         kept[1:] |= labels[1:] != labels[:-1]
@@ -141,15 +148,25 @@ def _contacts(runs: _Runs) -> Any:
     one holds the column c - 1; or c < a, and the lower one holds a - 1; or a = c.
     """
     width = runs.shape[1]
-    number = np.arange(len(runs.starts), dtype=np.int32)
-    run_of = np.repeat(number, runs.lengths)
     inner = runs.starts % width > 0
     pixels = runs.starts + np.array([[-width - 1], [width - 1], [width]])
-    others = run_of.take(pixels, mode="clip")  # (3, R)
-    touches = (runs.labels[others] == runs.labels) & (pixels >= 0) & (pixels < len(run_of))
+    others = _runs_at(runs, pixels)
+    touches = (runs.labels[others] == runs.labels) & (pixels >= 0) & (pixels < runs.size)
     touches[:2] &= inner
     touches[2] &= runs.starts[others[2]] == pixels[2]
     ends = np.concatenate([[0], touches.sum(0).cumsum()]).astype(np.int32)
     neighbours = others.T[touches.T]
-    size = (len(number), len(number))
+    size = (len(runs.starts), len(runs.starts))
     return csr_array((np.ones(len(neighbours)), neighbours, ends), shape=size)
+
+
+def _runs_at(runs: _Runs, pixels: Ints) -> NDArray[np.int32]:
+    """The run that each pixel is in; those beyond the mask are in its first or last one.
+
+    Of few runs it is found by bisection, of many by a table of all pixels.
+    """
+    if len(runs.starts) * _LONG < runs.size:
+        found = np.searchsorted(runs.starts, pixels, side="right") - 1
+        return found.clip(0).astype(np.int32)
+    number = np.arange(len(runs.starts), dtype=np.int32)
+    return np.repeat(number, runs.lengths).take(pixels, mode="clip")
