@@ -18,7 +18,7 @@ from seg.calibration import (
     prior_bias,
     sample,
 )
-from seg.calibration.fitting import parts_of, rarest_classes
+from seg.calibration.fitting import SHARES, least_share, parts_of, rarest_classes
 from seg.calibration.histograms import DEEPEST, LIMIT, STEP
 from seg.calibration.priors import fit_biased_temperature
 from seg.calibration.probabilities import PIXELS, log_probabilities, nll
@@ -201,14 +201,55 @@ def test_the_figure_after_is_of_images_whose_neighbours_the_biases_were_not_fitt
     total = np.zeros((4, 4), np.int64)
     for run in ([0], [1], [2, 3], [4], [5, 6]):
         others = [image for i, image in enumerate(images) if i not in run]
-        bias = search(together(others), range(4))
+        bias = np.rint(fit.share * search(together(others), range(4))).astype(np.int64)
         for i in run:
             total += confusion(images[i], bias)
     np.testing.assert_array_equal(fit.after, iou(total))
     merged = together(images)
     np.testing.assert_array_equal(fit.before, iou(confusion(merged, np.zeros(4, np.int64))))
-    np.testing.assert_array_equal(fit.bias, search(merged, range(4)) * STEP)
+    np.testing.assert_array_equal(fit.bias, np.rint(fit.share * search(merged, range(4))) * STEP)
     assert fit.gain == pytest.approx(fit.after.mean() - fit.before.mean())
+
+
+def jackknife(counts, share, other):
+    """How far one share is behind another, and the standard error, written out."""
+
+    def gap(parts):
+        return [np.nanmean(iou(counts[s][parts].sum(0))) for s in (other, share)]
+
+    each = [np.subtract(*gap([k for k in range(5) if k != left])) for left in range(5)]
+    spread = sum((e - np.mean(each)) ** 2 for e in each)
+    return np.subtract(*gap(list(range(5)))), np.sqrt(4 / 5 * spread)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_least_share_is_behind_the_best_by_its_standard_error_at_most(seed):
+    rng = np.random.default_rng(seed)
+    right = 500 + 40 * np.arange(len(SHARES)) ** 0.5  # gains that grow ever less
+    right = right[:, None, None] + rng.normal(0, 15, (len(SHARES), 5, 3))
+    counts = rng.integers(100, 150, (len(SHARES), 5, 3, 3))
+    counts[..., range(3), range(3)] = right
+    best = int(np.argmax([np.nanmean(iou(c.sum(0))) for c in counts]))
+    within = [s for s in range(len(SHARES)) if np.less_equal(*jackknife(counts, s, best))]
+    assert least_share(counts, range(3)) == within[0]
+
+
+def test_a_class_that_one_part_alone_shows_decides_nothing():
+    counts = np.zeros((len(SHARES), 5, 3, 3), np.int64)
+    counts[:, :, 0, 0] = counts[:, :, 1, 1] = 100
+    counts[:4, :, 0, 1] = 10
+    counts[:, 2, 2, 2] = 700
+    counts[4:, 1, 0, 2] = 1  # decided for where it is not
+    assert least_share(counts, range(3)) == 4
+
+
+def test_biases_that_gain_much_are_kept_whole():
+    priors, offset = np.array([0.8, 0.15, 0.05]), np.array([1.0, 0.0, -1.5])
+    images = odds_of([gaussian(priors, s, offset=offset) for s in range(10)])
+    fit = cross_fitted(images)
+    assert fit.share == 1
+    assert fit.bias - fit.bias.mean() == pytest.approx(-offset + offset.mean(), abs=0.4)
+    assert fit.gain > 10 * fit.error > 0
 
 
 def test_images_of_which_all_show_every_class_are_taken_in_runs():
@@ -231,17 +272,16 @@ def test_a_class_that_hardly_any_image_shows_does_not_part_neighbours(images):
     assert np.array_equal(parts_of(shown, 5), np.arange(20) // 4)
 
 
-def test_biases_of_pure_noise_gain_nothing_out_of_sample():
+def test_of_biases_of_pure_noise_mostly_nothing_is_kept():
     def noise(seed):
         generator = torch.Generator().manual_seed(seed)
         target = torch.randint(0, 3, (30, 30), generator=generator).byte()
         return torch.randn(3, 30, 30, generator=generator), target
 
-    images = odds_of([noise(seed) for seed in range(20)])
-    fit = cross_fitted(images)
-    merged = together(images)
-    inside = mean_iou(merged, (fit.bias / STEP).astype(np.int64), range(3))
-    assert fit.gain < inside - fit.before.mean()
+    fits = [
+        cross_fitted(odds_of([noise(seed) for seed in range(k, k + 20)])) for k in range(0, 200, 20)
+    ]
+    assert sum(fit.share == 0 for fit in fits) > len(fits) / 2
 
 
 def test_the_rarest_classes_are_those_that_occur():

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg.calibration.histograms import STEP, LogOdds
-from seg.calibration.searching import confusion, iou, search
+from seg.calibration.searching import confusion, iou, mean_of_known, search
 from seg.errors import InputError
 
 FOLDS = 5
@@ -15,6 +15,10 @@ FOLDS = 5
 
 SEARCHED = 2**20
 """Rows that a search looks at. With all of them it finds biases that are as good, and no better."""
+
+
+SHARES = np.arange(9) / 8
+"""Of the biases that are best for the images they are fitted to."""
 
 
 class Fit(NamedTuple):
@@ -27,12 +31,16 @@ class Fit(NamedTuple):
         after: IoU (C,) of confusion counts in which every image is judged by biases that were
             fitted to other images.
         classes: Whose mean IoU was to be best.
+        share: How much of the best biases `bias` is, one of `SHARES`; of 0 there is no gain.
+        error: Standard error of the gain.
     """
 
     bias: NDArray[np.float64]
     before: NDArray[np.float64]
     after: NDArray[np.float64]
     classes: Sequence[int]
+    share: float
+    error: float
 
     @property
     def gain(self) -> float:
@@ -61,14 +69,59 @@ def cross_fitted(images: Sequence[LogOdds], rarest: int | None = None) -> Fit:
     folds = min(FOLDS, len(images))
     odds = LogOdds.of(images, parts_of(np.stack([i.pixels() > 0 for i in images]), folds))
     classes = rarest_classes(odds.pixels(), rarest)
-    after = np.zeros((len(odds.levels), len(odds.levels)), np.int64)
-    for fold in range(folds):
-        held_out = odds.folds == fold
-        found = search(odds.select(~held_out).thinned(SEARCHED), classes)
-        after += confusion(odds.select(held_out), found)
-    before = confusion(odds, np.zeros(len(odds.levels), np.int64))
-    bias = np.asarray(search(odds.thinned(SEARCHED), classes) * STEP, np.float64)
-    return Fit(bias, iou(before), iou(after), classes)
+    counts = np.stack([_held_out(odds, fold, classes) for fold in range(folds)], 1)
+    at = least_share(counts, classes)
+    bias = np.rint(SHARES[at] * search(odds.thinned(SEARCHED), classes)) * STEP
+    before, after = iou(counts[[0, at]].sum(1))
+    error = float(_behind(counts, classes, at)[1][0])
+    return Fit(bias, before, after, classes, float(SHARES[at]), error)
+
+
+def _held_out(odds: LogOdds, fold: int, classes: Sequence[int]) -> NDArray[np.int64]:
+    """Confusion counts (S, C, C) of a part, by each share of the biases fitted to the others."""
+    held_out = odds.folds == fold
+    found = search(odds.select(~held_out).thinned(SEARCHED), classes)
+    mine = odds.select(held_out)
+    return np.stack([confusion(mine, np.rint(s * found).astype(np.int64)) for s in SHARES])
+
+
+def least_share(counts: NDArray[np.int64], classes: Sequence[int]) -> int:
+    """Index of the least share of the biases that is as good as the best, as far as can be told.
+
+    That is the least whose mean IoU is behind by no more than the standard error of the difference.
+    Near the best biases others are as good on these images, and small ones do less harm on images
+    of another kind.
+
+    Args:
+        counts: Confusion counts (S, K, C, C) of K parts of the images by each share.
+        classes: Whose mean IoU counts.
+
+    Reference:
+        Breiman et al., Classification and Regression Trees, 1984, section 3.4.3: the one
+        standard error rule.
+    """
+    best = int(_mean_iou(counts.sum(1), classes).argmax())
+    difference, error = _behind(counts, classes, best)
+    return int((difference <= error).argmax())
+
+
+def _behind(
+    counts: NDArray[np.int64], classes: Sequence[int], at: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """By how much the mean IoU of each share is below that of one, and the standard error (S,).
+
+    The error is that of the jackknife over the K parts.
+    """
+    total, parts = counts.sum(1, keepdims=True), counts.shape[1]
+    whole, without = _mean_iou(total[:, 0], classes), _mean_iou(total - counts, classes)
+    error = np.sqrt((parts - 1) * (without[at] - without).var(1))
+    return whole[at] - whole, error
+
+
+def _mean_iou(counts: NDArray[np.int64], classes: Sequence[int]) -> NDArray[np.float64]:
+    """Of counts (…, C, C), without classes that have no true pixel."""
+    scores = np.where(counts.sum(-1) > 0, iou(counts), np.nan)
+    return mean_of_known(scores[..., list(classes)])
 
 
 def parts_of(shown: NDArray[np.bool_], folds: int) -> NDArray[np.int64]:

@@ -35,8 +35,15 @@ def iou_of(hits: Ints, decided: Ints, pixels: Ints) -> Floats:
 
 
 def iou(counts: Ints) -> Floats:
-    """IoU of each class of confusion counts (C, C), rows the truth."""
-    return iou_of(counts.diagonal(), counts.sum(0), counts.sum(1))
+    """IoU of each class (…, C) of confusion counts (…, C, C), rows the truth."""
+    return iou_of(counts.diagonal(axis1=-2, axis2=-1), counts.sum(-2), counts.sum(-1))
+
+
+def mean_of_known(scores: Floats) -> Floats:
+    """Means (…) of scores (…, C), without those that are NaN; 0 if all are."""
+    known = ~np.isnan(scores)
+    means: Floats = np.where(known, scores, 0).sum(-1) / np.maximum(known.sum(-1), 1)
+    return means
 
 
 def search(odds: LogOdds, classes: Sequence[int]) -> Ints:
@@ -137,10 +144,4 @@ def _by_bias_of(odds: LogOdds, others: Keys, c: int, classes: Sequence[int]) -> 
     decided = everything.sum(0) - taken.sum(1)
     decided[:, c] = taken.sum((1, 2))
     scores = iou_of(hits, decided, np.broadcast_to(everything.sum(1), hits.shape))
-    return _mean(scores[:, list(classes)])
-
-
-def _mean(scores: Floats) -> Floats:
-    known = ~np.isnan(scores)
-    means: Floats = np.where(known, scores, 0).sum(1) / np.maximum(known.sum(1), 1)
-    return means
+    return mean_of_known(scores[:, list(classes)])

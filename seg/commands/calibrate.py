@@ -95,8 +95,14 @@ def _calibrate(config: Namespace, args: Sequence[str], target: Path) -> list[str
 
 def _said_of(fit: Fit) -> list[str]:
     which = "all classes" if len(fit.classes) == len(fit.bias) else f"{len(fit.classes)} classes"
-    gain = f"mean IoU of {which} {fit.gain:+.4f} on images that the biases were not fitted to"
-    return [gain] if fit.gain > 0 else [gain, "No bias gains anything: none is stored."]
+    gain = (
+        f"mean IoU of {which} {fit.gain:+.4f} (standard error {fit.error:.4f}) on images that the "
+        "biases were not fitted to"
+    )
+    if fit.gain <= 0:
+        return [gain, "No bias gains more than its standard error: none is stored."]
+    rest = "; the rest gains less than its standard error" if fit.share < 1 else ""
+    return [gain, f"{fit.share:.1%} of the best biases are stored{rest}."]
 
 
 def collect(
