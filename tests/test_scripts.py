@@ -1,5 +1,6 @@
 import importlib.util
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,24 @@ def test_a_shell_script_parses_and_says_first_how_it_is_used(script):
     shebang, usage = script.read_text().splitlines()[:2]
     assert shebang == "#!/usr/bin/env bash"
     assert usage.startswith("# Usage")
+
+
+def hold_out(*arguments):
+    command = [sys.executable, str(SCRIPTS / "hold_out_video.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_video_held_out_is_in_no_other_split(tmp_path):
+    names = {"train": ["a_1", "a_2", "b_1"], "val": ["b_2", "a_3"]}
+    for split, stems in names.items():
+        for stem in stems:
+            for file in (tmp_path / split / f"{stem}.jpg", tmp_path / f"{split}annot/{stem}.png"):
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(stem)
+    assert "no video 'c', but a, b" in hold_out(tmp_path, tmp_path / "out", "c").stderr
+    assert hold_out(tmp_path, tmp_path / "out", "a").returncode == 0
+    for split, stems in {"train": ["b_1"], "val": ["b_2"], "test": ["a_1", "a_2", "a_3"]}.items():
+        for kind in ("", "annot"):
+            files = sorted((tmp_path / f"out/{split}{kind}").iterdir())
+            assert [file.read_text() for file in files] == stems
+    assert "is there already" in hold_out(tmp_path, tmp_path / "out", "a").stderr
