@@ -16,7 +16,6 @@ FOLDS = 5
 SEARCHED = 2**20
 """Rows that a search looks at. With all of them it finds biases that are as good, and no better."""
 
-
 SHARES = np.arange(9) / 8
 """Of the biases that are best for the images they are fitted to."""
 
