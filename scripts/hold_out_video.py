@@ -6,6 +6,7 @@ FOLDER gets the layout of PATH, of links to its files: train, trainannot, val, v
 images of the video, and test, testannot with all of them.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -28,4 +29,8 @@ def main(root: Path, folder: Path, video: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("root", type=Path, metavar="PATH", help="the folder of CamVid")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="made, of links")
+    parser.add_argument("video", help="such as 0006R0")
+    main(**vars(parser.parse_args()))

@@ -6,7 +6,7 @@
 one in twenty a crack, and no image both. Bolts are 0.05 % of the pixels, cracks as many.
 """
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -43,4 +43,6 @@ def draw(generator: np.random.Generator, wanted: set[int]) -> tuple[NDArray[Any]
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    main(parser.parse_args().folder)

@@ -94,3 +94,11 @@ def test_a_video_held_out_is_in_no_other_split(tmp_path):
             files = sorted((tmp_path / f"out/{split}{kind}").iterdir())
             assert [file.read_text() for file in files] == stems
     assert "is there already" in hold_out(tmp_path, tmp_path / "out", "a").stderr
+
+
+@pytest.mark.parametrize("script", ["hold_out_video.py", "seldom_images.py"])
+def test_a_script_without_its_arguments_says_which_it_wants(script):
+    command = [sys.executable, str(SCRIPTS / script)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert "required: " in found.stderr and "FOLDER" in found.stderr
