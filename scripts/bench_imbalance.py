@@ -1,13 +1,13 @@
 """What the recipe of `seg audit` gains on rare classes, and what each of its ingredients gives.
 
-    python scripts/bench_imbalance.py --root PATH            # CamVid; 10 minutes a run on two cores
+    python scripts/bench_imbalance.py --root PATH            # CamVid; 10 to 25 minutes a run
     python scripts/bench_imbalance.py --root PATH --encoder FILE    # fine-tuned
     python scripts/bench_imbalance.py --synthetic            # generated images; minutes
     python scripts/bench_imbalance.py --seldom               # of which few show a rare class
 
-All rows make the same number of steps over crops of the same size. Scores are those of the last
-epoch on the validation split, so that no epoch is chosen on it, before and after `seg calibrate`;
-with several seeds their mean ± standard deviation. "rare" is the mean IoU of the rarest half of the
+All rows make the same number of steps of as many images. Scores are those of the last epoch on the
+validation split, so that no epoch is chosen on it, before and after `seg calibrate`; with several
+seeds their mean ± standard deviation. "rare" is the mean IoU of the rarest half of the
 classes (rounded down) by pixels of the training split, "frequent" of the others, "at zero" the
 classes with an IoU under 0.005 in some seed. Calibrated scores are cross-fitted: images are left
 out, in runs of neighbours, of the fit that judges them.
@@ -161,10 +161,13 @@ def ablations(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
             for part in having:
                 del loss[part]["init_args"][option]
             found[f"without {name}"] = changed
-    for option in settings.get("data", {}):
-        changed = _copy(settings)
-        del changed["data"][option]
-        found[f"without {option}"] = changed
+    for name, options in (("sampler", {"sampler"}), ("larger images", {"resize", "crop_size"})):
+        if options & settings.get("data", {}).keys():
+            changed = _copy(settings)
+            own = changed.pop("data")
+            if own.keys() - options:
+                changed["data"] = {key: own[key] for key in own if key not in options}
+            found[f"without {name}"] = changed
     return found
 
 

@@ -142,7 +142,7 @@ def test_the_synthetic_set_is_audited_as_files_are():
     assert facts["splits"]["train"]["images"] == 4
 
 
-def recommended(counts, images=100, crop=(64, 64), **changes):
+def recommended(counts, images=100, crop=(64, 64), resize=None, component=500.0, **changes):
     """Advice for classes of so many (pixels, images), in images of 128 × 128."""
     total = sum(pixels for pixels, _ in counts)
     facts = {
@@ -154,7 +154,7 @@ def recommended(counts, images=100, crop=(64, 64), **changes):
                 "share": pixels / total,
                 "images": shown,
                 "components": shown,
-                "median_component": 500.0 if shown else None,
+                "median_component": component if shown else None,
             }
             for i, (pixels, shown) in enumerate(counts)
         ],
@@ -162,7 +162,7 @@ def recommended(counts, images=100, crop=(64, 64), **changes):
         "sizes": {"median": [128.0, 128.0], "smaller_than_crop": 0, "crop_share": 0.25},
         **changes,
     }
-    return recommend(facts, crop)
+    return recommend(facts, crop, resize)
 
 
 def test_every_setting_has_a_reason_of_one_line():
@@ -183,6 +183,40 @@ def test_a_crop_larger_than_most_images_is_made_to_fit():
     advice = recommended([(1000, 100), (10, 100)], crop=(128, 128), sizes=sizes)
     assert advice.config["data"]["crop_size"] == [96, 64]
     assert "60 of 100" in advice.reasons["crop"]
+
+
+@pytest.mark.parametrize(
+    ("resize", "size", "crop"),
+    [
+        ((64, 64), [96, 96], [96, 96]),  # half of 128: enlarged by 1.5 at most
+        ((100, 100), [128, 128], [96, 96]),  # to their own size; 82 to a multiple of 32
+        ((64, 128), None, None),  # along one side they keep their size
+        ((120, 120), None, None),  # nearly their own size
+        ((200, 200), None, None),
+        (None, None, None),
+    ],
+)
+def test_images_whose_rare_objects_are_made_small_are_made_larger(resize, size, crop):
+    advice = recommended([(1000, 100), (10, 100)], resize=resize)
+    found = advice.config.get("data", {})
+    assert (found.get("resize"), found.get("crop_size")) == (size, crop)
+
+
+def test_why_images_are_made_larger_is_said_in_pixels():
+    reason = recommended([(1000, 100), (10, 100)], resize=(64, 64)).reasons["crop"]
+    assert "class 1's components have 125 pixels or fewer" in reason  # a quarter of 500
+    assert "2.25 times" in reason  # 1.5² of the work
+
+
+def test_images_of_balanced_or_of_large_objects_stay_as_they_are():
+    rare = [(1000, 100), (10, 100)]
+    kept = [
+        recommended([(100, 100), (90, 100)], resize=(64, 64)),
+        recommended(rare, resize=(64, 64), component=4.0 * 32**2),  # 32² where they are learnt
+    ]
+    assert not any("data" in advice.config for advice in kept)
+    made_small = recommended(rare, resize=(64, 64), component=4.0 * 32**2 - 4)
+    assert "resize" in made_small.config["data"]
 
 
 @pytest.fixture

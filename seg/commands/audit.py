@@ -33,7 +33,8 @@ def main(args: list[str]) -> int:
     console = Console()
     with Progress(console=Console(stderr=True), transient=True) as bar:
         facts = audit_data(data, lambda name, total: advancing(bar, name, total))
-    advice = recommend(facts["splits"][data.splits["train"]], data.crop_size)
+    train = facts["splits"][data.splits["train"]]
+    advice = recommend(train, data.crop_size, data.resize)
     facts["recommendation"] = advice.reasons
     folder = Path(config.output)
     _write(folder / "audit.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
