@@ -147,7 +147,15 @@ def recipes(options: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def ablations(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The settings without each ingredient in turn, by a name that says which."""
+    """The settings without each ingredient in turn, by a name that says which.
+
+    Larger images take longer: they go first, and every other ingredient as well as them.
+    """
+    if "resize" in settings.get("data", {}):
+        small = _without(settings, {"resize", "crop_size"})
+        less = {name.removeprefix("without "): other for name, other in ablations(small).items()}
+        both = {f"without larger images and {name}": other for name, other in less.items()}
+        return {"without larger images": small, **both}
     found = {}
     parts: dict[str, Any] = settings["model"]["loss"].get("init_args", {}).get("parts", {})
     for part in parts:
@@ -161,14 +169,18 @@ def ablations(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
             for part in having:
                 del loss[part]["init_args"][option]
             found[f"without {name}"] = changed
-    for name, options in (("sampler", {"sampler"}), ("larger images", {"resize", "crop_size"})):
-        if options & settings.get("data", {}).keys():
-            changed = _copy(settings)
-            own = changed.pop("data")
-            if own.keys() - options:
-                changed["data"] = {key: own[key] for key in own if key not in options}
-            found[f"without {name}"] = changed
+    if "sampler" in settings.get("data", {}):
+        found["without sampler"] = _without(settings, {"sampler"})
     return found
+
+
+def _without(settings: dict[str, Any], options: set[str]) -> dict[str, Any]:
+    """The settings without some options of the data."""
+    changed = _copy(settings)
+    own = changed.pop("data")
+    if own.keys() - options:
+        changed["data"] = {key: own[key] for key in own if key not in options}
+    return changed
 
 
 def _copy(settings: dict[str, Any], loss: dict[str, Any] | None = None) -> dict[str, Any]:
