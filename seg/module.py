@@ -15,7 +15,13 @@ from seg.losses import SegmentationLoss
 from seg.metrics import ConfusionMatrix, Scores, TermSums, named_scores, score_names
 from seg.networks import load_encoder_weights, load_network_weights, normalisation
 from seg.optim import PolynomialDecay, build_scheduler, parameter_groups, scale_group
-from seg.preflight import check_freezing, check_output, check_settings, check_splitting
+from seg.preflight import (
+    check_freezing,
+    check_output,
+    check_settings,
+    check_splitting,
+    warn_of_slow_bf16,
+)
 from seg.progress import EpochMeans, reseed
 from seg.ranks import ALONE, Ranks, share_buffers
 from seg.sharding import shard
@@ -175,6 +181,7 @@ class SegmentationModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Check the network's output and resolve class weights that were given by policy."""
+        warn_of_slow_bf16(self.trainer)
         if stage != "fit":
             return
         pixel = self.image_mean.new_zeros(1, self.in_channels, 1, 1)

@@ -1,5 +1,6 @@
 """What is checked of network, loss and trainer before the first step."""
 
+import logging
 from typing import Any
 
 import lightning as L
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from seg.errors import InputError
 from seg.inference import pixel_stride
 from seg.losses import SegmentationLoss
+
+log = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -79,6 +82,26 @@ def check_splitting(trainer: L.Trainer, micro_batch_size: int | None) -> None:
             f"model.micro_batch_size={micro_batch_size} under {type(strategy).__name__}, which "
             "sends gradients as they are made; leave it out and train on more devices or with a "
             "smaller data.batch_size, or use --trainer.strategy ddp."
+        )
+
+
+def has_fast_bf16() -> bool:
+    """Whether bf16 is computed by vector instructions on this processor, by oneDNN's rule.
+
+    Without AVX-512, or bf16 on ARM, torch falls back to loops that take ten times as long as fp32.
+    """
+    return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def warn_of_slow_bf16(trainer: L.Trainer) -> None:
+    """Say so where bf16 was asked of a processor that has no instructions for it."""
+    precision = str(trainer.precision)
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    if precision.startswith("bf16") and on_cpu and trainer.is_global_zero and not has_fast_bf16():
+        log.warning(
+            f"trainer.precision={precision}: this processor has no instructions for bf16, with "
+            "which a step takes some ten times as long as in fp32; set "
+            "--trainer.precision 32-true."
         )
 
 
