@@ -35,13 +35,13 @@ class Run:
         """What it has printed so far, errors included."""
         return self.output.read_text(errors="replace")
 
-    def wait(self) -> int:
+    def wait(self, limit: float = LIMIT) -> int:
         """Its exit status; minus the signal's number where one killed it."""
-        self.process.join(LIMIT)
+        self.process.join(limit)
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
-            raise AssertionError(f"still running after {LIMIT} s:\n{self.text}")
+            raise AssertionError(f"still running after {limit} s:\n{self.text}")
         return self.process.exitcode
 
     def send(self, number: int) -> None:
