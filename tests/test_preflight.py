@@ -3,13 +3,12 @@
 import platform
 from pathlib import Path
 
-import lightning as L
 import pytest
 
 from seg.losses import CrossEntropyLoss
 from seg.module import SegmentationModule
 from seg.preflight import has_fast_bf16
-from tests.test_module import NAMES, Data, unet
+from tests.test_module import NAMES, Data, trainer, unet
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -37,16 +36,8 @@ def test_bf16_without_instructions_is_said_with_what_to_set(
     precision, fast, warned, tmp_path, caplog, monkeypatch
 ):
     monkeypatch.setattr("seg.preflight.has_fast_bf16", lambda: fast)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        precision=precision,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        fast_dev_run=True,
-    )
-    trainer.fit(SegmentationModule(unet(), CrossEntropyLoss(), NAMES), Data())
+    runner = trainer(tmp_path, precision=precision, fast_dev_run=True)
+    runner.fit(SegmentationModule(unet(), CrossEntropyLoss(), NAMES), Data())
     said = f"trainer.precision={precision}: this processor has no instructions for bf16"
     assert (said in caplog.text and "--trainer.precision 32-true" in caplog.text) == warned
-    assert trainer.global_step == 1
+    assert runner.global_step == 1
