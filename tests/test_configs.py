@@ -54,13 +54,6 @@ def encoder_file(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def torch_flags():
-    """Undoes what `trainer.deterministic` sets for the whole process."""
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 @pytest.fixture(scope="module")
 def finished_runs(camvid_like, tmp_path_factory):
     """The folder `runs` with the finished run `camvid`."""
@@ -106,7 +99,7 @@ def shortened(command, tmp_path, camvid_like, folder_data, encoder_file):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
 def test_a_shipped_config_trains_by_the_command_it_begins_with(
-    path, tmp_path, monkeypatch, camvid_like, folder_data, encoder_file, torch_flags
+    path, tmp_path, monkeypatch, camvid_like, folder_data, encoder_file
 ):
     monkeypatch.chdir(ROOT)
     command = path.read_text().splitlines()[0].removeprefix("# ")
