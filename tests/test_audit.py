@@ -188,10 +188,10 @@ def test_a_crop_larger_than_most_images_is_made_to_fit():
 @pytest.mark.parametrize(
     ("resize", "size", "crop"),
     [
-        ((64, 64), [96, 96], [96, 96]),  # half of 128: enlarged by 1.5 at most
-        ((100, 100), [128, 128], [96, 96]),  # to their own size; 82 to a multiple of 32
-        ((64, 128), None, None),  # along one side they keep their size
-        ((120, 120), None, None),  # nearly their own size
+        ((48, 48), [96, 96], [96, 96]),  # enlarged by 2 at most; 128 does not fit
+        ((100, 100), [171, 171], [96, 96]),  # to 4/3 of their own 128; 109 to a multiple of 32
+        ((64, 128), [85, 171], [64, 96]),  # as far as the less reduced side allows
+        ((160, 160), None, None),  # nearly as large as that
         ((200, 200), None, None),
         (None, None, None),
     ],
@@ -205,7 +205,7 @@ def test_images_whose_rare_objects_are_made_small_are_made_larger(resize, size, 
 def test_why_images_are_made_larger_is_said_in_pixels():
     reason = recommended([(1000, 100), (10, 100)], resize=(64, 64)).reasons["crop"]
     assert "class 1's components have 125 pixels or fewer" in reason  # a quarter of 500
-    assert "2.25 times" in reason  # 1.5² of the work
+    assert "takes 4 times" in reason  # 2² of the work
 
 
 def test_images_of_balanced_or_of_large_objects_stay_as_they_are():
