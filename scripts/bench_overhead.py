@@ -2,7 +2,8 @@
 
     python scripts/bench_overhead.py
 
-Everything is on one thread; medians of rounds in which the two things compared take turns.
+Everything is on one thread, and steps on a CUDA device if there is one; medians of rounds in which
+the two things compared take turns.
 
     scan      how fast masks are described (pixels, components, places) relative to decoding them
     sampler   what drawing a sample takes, as a share of reading and augmenting it
@@ -123,16 +124,20 @@ def _timed(call: Callable[[], object]) -> float:
 
 def watching(rounds: int) -> None:
     """Steps of a ResNet-18 U-Net with and without a watch on the classes."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = smp.Unet("resnet18", encoder_weights=None, classes=11)
-    network = network.to(memory_format=torch.channels_last).train()
+    network = network.to(device, memory_format=torch.channels_last).train()
     loss = CompoundLoss({"cross_entropy": CrossEntropyLoss(), "dice": DiceLoss()})
-    images = torch.randn(4, 3, 192, 256).to(memory_format=torch.channels_last)
-    target = torch.randint(0, 11, (4, 192, 256)).byte()
+    size, *shape = (8, 384, 512) if device.type == "cuda" else (4, 192, 256)
+    images = torch.randn(size, 3, *shape).to(device, memory_format=torch.channels_last)
+    target = torch.randint(0, 11, (size, *shape)).byte().to(device)
 
     def step(watch: StepWatch | None) -> None:
         forward = network if watch is None else watch.of(network)
         share = Share(images, target, ALONE)
-        step_loss(network, forward, loss.components(), share, 11).loss.backward()
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            found = step_loss(network, forward, loss.components(), share, 11)
+        found.loss.backward()
         if watch is not None:
             watch.shares(ALONE)
         network.zero_grad()
@@ -143,13 +148,13 @@ def watching(rounds: int) -> None:
     }
     for call in calls.values():
         call()
-    times = interleaved(calls, dict.fromkeys(calls, 3 * rounds), CPU)
+    times = interleaved(calls, dict.fromkeys(calls, 3 * rounds), device)
     pairs = zip(times["watched"], times["plain"], strict=True)
     more = statistics.median(w / p for w, p in pairs) - 1
     plain = statistics.median(times["plain"])
     print(
-        f"watch     a step of {1e3 * plain:.0f} ms takes {more:.1%} more when it is watched, "
-        f"{more / EVERY:.2%} on average"
+        f"watch     a step of {1e3 * plain:.1f} ms on {device.type} takes {more:.1%} more when it "
+        f"is watched, {more / EVERY:.2%} on average"
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seg.losses import SegmentationLoss
+from seg.losses.sweep import sums_by_row
 from seg.metrics import Scores
 from seg.progress import EpochMeans
 from seg.ranks import Ranks
@@ -87,7 +88,7 @@ class StepWatch:
         # ignored pixels have no gradient: whatever class they are counted with
         rows = target.long().clamp(0, self._num_classes - 1).flatten()
         amounts = gradient.abs().sum(1, dtype=torch.float32).flatten()
-        self._gradient.index_add_(0, rows, amounts.double())
+        self._gradient += sums_by_row(amounts, rows, self._num_classes)
 
 
 class ClassShares:

@@ -1,11 +1,17 @@
 import os
-from collections.abc import Iterator
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 # A small real run: real network, real loaders, real files, a few seconds.
 SMALL = [
@@ -68,3 +74,55 @@ def own_determinism() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@contextmanager
+def _device_waits(found: list[str]) -> Iterator[None]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    waits = [w for w in caught if "called a synchronizing" in str(w.message)]
+    found += [f"{w.filename}:{w.lineno}" for w in waits]
+
+
+@pytest.fixture
+def device_waits() -> Callable[[list[str]], AbstractContextManager[None]]:
+    """A context that adds to a list where in it the program waited for the CUDA device."""
+    return _device_waits
+
+
+class _Transfers(TorchDispatchMode):
+    """Notes every operation that moves data between devices, or a value to the program."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__()
+        self.found = found
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor)]
+        copies = func.overloadpacket in (torch.ops.aten.copy_, torch.ops.aten._to_copy)
+        if copies and len({x.device.type for x in tensors}) > 1:
+            own = [f for f in traceback.extract_stack() if "/seg/" in f.filename]
+            self.found += [f"{func} {f.filename}:{f.lineno}" for f in own[-1:]]
+        return result
+
+
+@contextmanager
+def _fake_gpu(found: list[str]) -> Iterator[None]:
+    with FakeTensorMode(), _Transfers(found):
+        yield
+
+
+@pytest.fixture
+def fake_gpu() -> Callable[[list[str]], AbstractContextManager[None]]:
+    """A context in which tensors on "cuda" have a shape and no values, also without a GPU.
+
+    Asking for a value is an error there, and what else waits for the device is added to a list:
+    copies to it and from it.
+    """
+    return _fake_gpu

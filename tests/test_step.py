@@ -21,6 +21,7 @@ from seg.losses import (
 from seg.module import SegmentationModule
 from seg.ranks import ALONE
 from seg.step import Share, step_loss
+from seg.telemetry import StepWatch
 
 LOSSES = {
     "cross_entropy": CrossEntropyLoss([0.5, 1.0, 4.0]),
@@ -130,6 +131,23 @@ def test_a_parameter_that_is_frozen_or_not_used_gets_no_gradient():
     step_loss(model, lambda x: forward(x.double() / 255), parts, share, 3, 2).loss.backward()
     without = {name for name, p in model.named_parameters() if p.grad is None}
     assert without == {"0.weight", "0.bias", "spare.weight", "spare.bias"}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_watched_step_never_waits_for_a_gpu(name, fake_gpu):
+    loss, found = copy.deepcopy(LOSSES[name]), []
+    with fake_gpu(found):
+        model = nn.Conv2d(3, 3, 3, padding=1, device="cuda")
+        if name == "cross_entropy":
+            loss.weight = torch.empty(3, device="cuda")
+        images = torch.empty(4, 3, 12, 12, device="cuda")
+        target = torch.empty(4, 12, 12, dtype=torch.uint8, device="cuda")
+        watch = StepWatch(loss.components(), target, 3)
+        share = Share(images, target, ALONE)
+        step = step_loss(model, watch.of(model), loss.components(), share, 3)
+        assert step.loss.is_cuda
+        assert watch.shares(ALONE).is_cuda
+    assert found == []
 
 
 def fitted(micro_batch_size, **settings):

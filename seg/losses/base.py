@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from seg.constants import IGNORE_INDEX
 from seg.losses.checks import check_class_vector
+from seg.losses.sweep import sums_by_row
 from seg.ranks import Ranks
 from seg.weighting import class_weights, parse_policy
 
@@ -120,7 +121,7 @@ class SegmentationLoss(nn.Module):
             return sums.fill_(torch.nan)
         # the loss of ignored pixels is 0, whatever class they are counted with
         rows = target.long().clamp(0, len(sums) - 2).flatten()
-        sums[:-1].index_add_(0, rows, losses.detach().double().flatten())
+        sums[:-1] = sums_by_row(losses.detach().flatten(), rows, len(sums) - 1)
         sums[-1] = weights.sum(dtype=torch.float64)
         return sums
 

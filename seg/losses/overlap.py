@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seg.losses.checks import check_softmax_pair
-from seg.losses.sweep import At, Labels, can_sweep, chunks, flattened
+from seg.losses.sweep import At, Labels, can_sweep, chunks, flattened, sums_by_row
 from seg.losses.targets import one_hot, softmax_inputs
 
 
@@ -176,5 +176,4 @@ def _by_row(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
     """Sums (b, R) in float64 of the values (b, 1, k) that share a row."""
     b = len(values)
     index = rows + num_rows * torch.arange(b, device=rows.device).view(-1, 1, 1)
-    total = torch.zeros(b * num_rows, dtype=torch.float64, device=rows.device)
-    return total.index_add_(0, index.view(-1), values.reshape(-1).double()).view(b, num_rows)
+    return sums_by_row(values.reshape(-1), index.view(-1), b * num_rows).view(b, num_rows)

@@ -14,6 +14,9 @@ PIXELS = {"cpu": 3 * 2**14, "cuda": 2**26}
 """Pixels a chunk at most, so that with few classes what each pixel needs stays small beside the
 logits; above 2^15, from where on torch shares an operation out among threads."""
 
+SPREAD = 256
+"""Places that a sum is spread over on a GPU, where additions to one place wait for each other."""
+
 At = tuple[slice, slice, slice]
 """Where a chunk lies in (N, C, P)."""
 
@@ -76,7 +79,7 @@ class Labels:
         self.table = torch.zeros(rows, dtype=dtype, device=target.device)
         self.table[: self.num_classes] = 1 if weight is None else weight.to(dtype)
         if 0 <= ignore_index < rows:
-            self.table[ignore_index] = 0
+            self.table[ignore_index].zero_()  # assigning 0 would copy it, and wait for a GPU
 
     def rows(self, ids: Tensor) -> Tensor:
         """Rows of the table (int64) of some of the ids."""
@@ -125,6 +128,23 @@ def divisor_of_ids(
         return None
     dtype = torch.float32 if weight is None else weight.dtype
     return Labels(target, weight, num_classes, dtype, ignore_index).weight_sum()
+
+
+def sums_by_row(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
+    """Sums (R,) in float64 of the values (P,) that share a row.
+
+    Args:
+        values: What to add up.
+        rows: Row of each value, int64 in [0, R).
+        num_rows: R.
+    """
+    spread = 1
+    if values.is_cuda:
+        spread = SPREAD
+        places = torch.arange(len(rows), device=rows.device).bitwise_and_(spread - 1)
+        rows = places.add_(rows, alpha=spread)
+    total = torch.zeros(num_rows * spread, dtype=torch.float64, device=values.device)
+    return total.index_add_(0, rows, values.double()).view(num_rows, spread).sum(1)
 
 
 def _fit_in_bytes(target: Tensor) -> bool:

@@ -338,6 +338,21 @@ def test_a_compiled_loss_agrees_and_has_no_graph_break(case: Case) -> None:
     )
 
 
+@every_loss
+def test_on_a_gpu_no_value_is_waited_for(case: Case, fake_gpu) -> None:
+    logits, target = sample(case)
+    loss = case.build()
+    found: list[str] = []
+    with fake_gpu(found):
+        on_gpu = torch.empty(logits.shape, device="cuda", requires_grad=True)
+        ids = torch.empty(target.shape, dtype=target.dtype, device="cuda")
+        for name, buffer in list(loss.named_buffers()):
+            owner, _, own = name.rpartition(".")
+            setattr(loss.get_submodule(owner), own, torch.empty(buffer.shape, device="cuda"))
+        assert loss(on_gpu, ids).is_cuda
+    assert found == []
+
+
 @every_softmax_loss
 def test_channels_last_gives_the_same_with_a_channels_last_gradient(case: Case) -> None:
     logits, target = sample(case)
