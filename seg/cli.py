@@ -13,7 +13,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from rich.console import Console
 
 from seg.checkpoint import run_folder
-from seg.commands import audit, calibrate, split
+from seg.commands import audit, calibrate, export, split
 from seg.data import SegmentationDataModule, resolve_class_colors, resolve_class_names
 from seg.errors import InputError
 from seg.linking import link_network, with_checkpoint_config
@@ -31,6 +31,7 @@ from seg.watchdog import Watchdog, describe
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "audit": audit.main,
     "calibrate": calibrate.main,
+    "export": export.main,
     "split": split.main,
 }
 """Subcommands beside the Trainer's: from the arguments after the name to an exit status."""
@@ -49,7 +50,8 @@ SUMMARIES = {
 MORE = (
     "Further commands, each with its own --help: seg audit (how imbalanced a data set is, and what "
     "to set), seg split (lists of splits that all show every class), seg calibrate (what a trained "
-    "network gains from biases of its logits)."
+    "network gains from biases of its logits), seg export (a trained network as a program of torch "
+    "alone)."
 )
 
 CHECKPOINTS = {
