@@ -12,7 +12,8 @@ classes (rounded down) by pixels of the training split, "frequent" of the others
 classes with an IoU under 0.005 in some seed. Calibrated scores are cross-fitted: images are left
 out, in runs of neighbours, of the fit that judges them.
 
-Runs are in bf16, in fp32 where the processor has no instructions for bf16.
+Runs are in bf16, on a CUDA device if there is one; on a processor that has no instructions for bf16
+in fp32.
 Every run is kept in --output, by which of the four it is, and made once: a table that was begun
 goes on where it ended.
 """
@@ -40,6 +41,7 @@ SMALL = ["-c", "configs/network/unet_small.yaml", *ONE_CYCLE]
 SELDOM = '--data.class_names=["background","plate","disc","bolt","crack"]'
 IN_FP32 = [] if has_fast_bf16() else ["--trainer.precision=32-true"]
 CPU = ["-c", "configs/trainer/cpu.yaml", *IN_FP32]
+PLACE = ["-c", "configs/trainer/gpu.yaml"] if torch.cuda.is_available() else CPU
 FINE_TUNED = "configs/network/unet_efficientnet_lite0.yaml"
 PLAIN = {
     "cross-entropy": [],
@@ -135,7 +137,10 @@ def network(options: argparse.Namespace) -> list[str]:
 
 
 def recipes(options: argparse.Namespace) -> dict[str, list[str]]:
-    """Arguments of each row: plain losses, what the audit recommends, and that less one part."""
+    """Arguments of each row: plain losses, what the audit recommends, and that less one part.
+
+    Where it recommends larger images, Dice in them as well.
+    """
     folder = options.output / "audit"
     advice = folder / "recommended.yaml"
     if not advice.exists():
@@ -143,6 +148,11 @@ def recipes(options: argparse.Namespace) -> dict[str, list[str]]:
     rows = {name: list(args) for name, args in PLAIN.items()}
     settings: dict[str, Any] = yaml.safe_load(advice.read_text())
     rows["recommended"] = ["-c", str(advice)]
+    if "resize" in settings.get("data", {}):  # what larger images do for a plain loss
+        larger = {key: settings["data"][key] for key in ("resize", "crop_size")}
+        path = folder / "larger_images.yaml"
+        path.write_text(yaml.safe_dump({"data": larger}, sort_keys=False))
+        rows["Dice in larger images"] = [*PLAIN["Dice"], "-c", str(path)]
     for name, changed in ablations(settings).items():
         path = folder / f"{name.replace(' ', '_')}.yaml"
         path.write_text(yaml.safe_dump(changed, sort_keys=False))
@@ -207,7 +217,7 @@ def train(options: argparse.Namespace, name: str, seed: int, args: list[str]) ->
     if done.exists():  # a run that was cut off
         seg(["fit", "--ckpt_path", str(done)], run.with_suffix(".log"))
     else:
-        fit = ["fit", *data(options), *network(options), *CPU, *args, *last, *quiet, *place]
+        fit = ["fit", *data(options), *network(options), *PLACE, *args, *last, *quiet, *place]
         seg(fit, run.with_suffix(".log"))
     (run / "done").touch()
     return run
