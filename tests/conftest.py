@@ -96,7 +96,7 @@ def device_waits() -> Callable[[list[str]], AbstractContextManager[None]]:
 
 
 class _Transfers(TorchDispatchMode):
-    """Notes every operation that moves data between devices, or a value to the program."""
+    """Notes every operation that copies from one device to another."""
 
     def __init__(self, found: list[str]) -> None:
         super().__init__()

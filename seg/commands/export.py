@@ -70,7 +70,8 @@ def export(module: SegmentationModule, height: int, width: int) -> ExportedProgr
         first = str(error).strip().partition("\n")[0]
         raise InputError(
             f"{type(module.network).__name__} cannot be exported for images of {height} x {width}: "
-            f"{first}; try a --size of which both sides divide by 32."
+            f"{first}. A network must not branch on the values of its input, and may ask for a "
+            "--size of which both sides divide by 32."
         ) from error
 
 
