@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from rich.console import Console
 
@@ -23,7 +23,7 @@ from seg.report.callbacks import PredictionWriter, RunReport
 from seg.report.loggers import run_loggers
 from seg.report.tables import print_per_class
 from seg.resuming import ExactResume
-from seg.saving import RunCheckpoint, with_atomic_saving
+from seg.saving import RunCheckpoint, save_when_measured, with_atomic_saving
 from seg.stopping import StopOnSignal, Stopped, raising_signals
 from seg.uneven import UnevenEvaluation
 from seg.watchdog import Watchdog, describe
@@ -172,7 +172,8 @@ class SegCLI(LightningCLI):
         config = self.config[self.subcommand]
         callbacks: list[Any]
         if self.subcommand == "fit":
-            callbacks = [ExactResume(), UnevenEvaluation(), RunReport()]
+            checkpoint = self._get(self.config_init, "checkpoint")
+            callbacks = [ExactResume(), UnevenEvaluation(), RunReport(checkpoint=checkpoint)]
             given = self._get(self.config_init, "trainer")
             kwargs["plugins"] = with_atomic_saving(given.plugins, given.strategy)
             if config.trainer.logger in (None, True):
@@ -190,20 +191,22 @@ class SegCLI(LightningCLI):
         return trainer
 
     def before_fit(self) -> None:
-        """Refuse what would wait for a metric which is never logged."""
+        """Refuse to watch what is never logged, and to save a score with other weights."""
         check_monitors(self.trainer, self.model)
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint):
+                save_when_measured(callback, self.trainer)
 
     def after_fit(self) -> None:
         """Print the best validation's table and what can be done next."""
         report = next(c for c in self.trainer.callbacks if isinstance(c, RunReport))  # type: ignore[attr-defined]
         if self.trainer.is_global_zero and report.record is not None:
             print_per_class(report.record, title="validation split, best epoch")
-            _print_next_steps(self.trainer, report.folder)
+            checkpoint = self._get(self.config_init, "checkpoint")
+            _print_next_steps(checkpoint.best_model_path, report.folder)
 
 
-def _print_next_steps(trainer: Trainer, folder: Path | None) -> None:
-    callbacks = trainer.checkpoint_callbacks
-    best = next((c.best_model_path for c in callbacks if isinstance(c, RunCheckpoint)), "")
+def _print_next_steps(best: str, folder: Path | None) -> None:
     console = Console()
     lines = [f"The run's files: {folder}"]
     if best:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO, TorchCheckpointIO
+from torch import Tensor
 
 from seg.errors import InputError
 
@@ -17,26 +19,106 @@ from seg.errors import InputError
 class RunCheckpoint(ModelCheckpoint):
     """Keeps the best checkpoint by a monitor, and `last.ckpt` of every epoch, best or not.
 
-    Lightning's own renews `last.ckpt` only together with another checkpoint: a run that no longer
-    improves would be resumed from its best epoch.
+    A checkpoint that a validation chose holds the weights of that validation: it is saved when the
+    validation ends, and at no other moment. Lightning's own also saves in between, with the score
+    of an earlier validation, and renews `last.ckpt` only together with another checkpoint: a run
+    that no longer improves would be resumed from its best epoch.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.after_best: Callable[[L.Trainer], None] | None = None
+        """Called on every rank when `best_model_path` has been written."""
+        self._last_renewed = 0
+        """The step of `last.ckpt`."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse settings by which a score would be saved with other weights."""
+        super().setup(trainer, pl_module, stage)
+        save_when_measured(self, trainer)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, at the end of an epoch that has one validation or none."""
+        """Save what no validation chose, and `last.ckpt`."""
         super().on_train_epoch_end(trainer, pl_module)
-        if self._should_save_on_train_epoch_end(trainer):
-            self._renew_last(trainer)
+        self._renew_last(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save, after a validation within an epoch."""
-        super().on_validation_end(trainer, pl_module)
-        if not self._should_save_on_train_epoch_end(trainer):
+        """Save what this validation chose; after a validation within an epoch also `last.ckpt`."""
+        if self._save_on_train_epoch_end is not False:
+            super().on_validation_end(trainer, pl_module)
+        elif self._is_due(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self._renew_last(trainer)
 
+    def _is_due(self, trainer: L.Trainer) -> bool:
+        if trainer.fast_dev_run or trainer.sanity_checking or trainer.state.fn != "fit":  # type: ignore[attr-defined]
+            return False
+        return self._every_n_epochs >= 1 and (trainer.current_epoch + 1) % self._every_n_epochs == 0
+
     def _renew_last(self, trainer: L.Trainer) -> None:
-        due = self._every_n_epochs >= 1 and (trainer.current_epoch + 1) % self._every_n_epochs == 0
-        if due and not self._should_skip_saving_checkpoint(trainer):
+        if self._is_due(trainer) and self._last_renewed != trainer.global_step:
+            saved = self._last_global_step_saved
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+            self._last_global_step_saved = saved  # the best of this step may still be due
+
+    def _save_last_checkpoint(
+        self, trainer: L.Trainer, monitor_candidates: dict[str, Tensor]
+    ) -> None:
+        self._last_renewed = trainer.global_step
+        super()._save_last_checkpoint(trainer, monitor_candidates)
+
+    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        if self.after_best is not None and filepath == self.best_model_path:
+            self.after_best(trainer)
+
+
+def save_when_measured(callback: ModelCheckpoint, trainer: L.Trainer) -> None:
+    """Let a checkpoint that a metric chooses be saved only when that metric has been measured.
+
+    A metric `train/...` is measured at the end of an epoch, any other at the end of a validation.
+
+    Raises:
+        InputError: If the callback is set to save at other moments, or the checkpoints that it
+            keeps would overwrite each other.
+    """
+    name, monitor = type(callback).__name__, callback.monitor
+    if callback.save_top_k not in (0, 1) and not callback._enable_version_counter:
+        _check_names(callback, trainer)
+    if monitor is None:
+        return
+    of_epoch = monitor.startswith("train/")
+    moment = "the end of an epoch" if of_epoch else "a validation"
+    others = {
+        "every_n_train_steps": callback._every_n_train_steps,
+        "train_time_interval": callback._train_time_interval,
+        "save_on_exception": callback.save_on_exception,
+    }
+    for option, value in others.items():
+        if value:
+            raise InputError(
+                f"{name}: {option} {value} would save weights with the {monitor} of others, which "
+                f"is measured at {moment}; leave it out. For last.ckpt within an epoch add "
+                "configs/trainer/checkpoint_steps.yaml or checkpoint_minutes.yaml."
+            )
+    if callback._save_on_train_epoch_end not in (None, of_epoch):
+        raise InputError(
+            f"{name}: save_on_train_epoch_end {callback._save_on_train_epoch_end}: {monitor} is "
+            f"measured at {moment}, and then the checkpoint is saved; leave it out."
+        )
+    callback._save_on_train_epoch_end = of_epoch
+
+
+def _check_names(callback: ModelCheckpoint, trainer: L.Trainer) -> None:
+    """Refuse to keep several checkpoints in one file."""
+    filename = callback.filename or "{epoch}-{step}"
+    once = trainer.val_check_interval == 1.0 and trainer.check_val_every_n_epoch is not None
+    if "{step" not in filename and not (once and "{epoch" in filename):
+        raise InputError(
+            f"{type(callback).__name__}: save_top_k {callback.save_top_k} keeps several "
+            f"checkpoints, and all would be {filename}.ckpt; set filename to {filename}-{{step}}."
+        )
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -148,10 +148,10 @@ class Worsening(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-@pytest.mark.parametrize("interval", [1.0, 0.5])
+@pytest.mark.parametrize(("interval", "epochs"), [(1.0, 1), (0.5, 1), (1.0, 2)])
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")  # as the test wants it
-def test_last_is_of_the_last_validation_also_when_an_earlier_one_was_the_best(
-    interval: float, tmp_path: Path
+def test_last_is_of_the_last_epoch_also_when_an_earlier_validation_was_the_best(
+    interval: float, epochs: int, tmp_path: Path
 ) -> None:
     callback = RunCheckpoint(
         tmp_path, "best", "score", mode="max", save_last=True, enable_version_counter=False
@@ -167,6 +167,7 @@ def test_last_is_of_the_last_validation_also_when_an_earlier_one_was_the_best(
         accelerator="cpu",
         max_epochs=3,
         val_check_interval=interval,
+        check_val_every_n_epoch=epochs,
         num_sanity_val_steps=0,
         callbacks=[callback, Watch()],
         plugins=[AtomicCheckpointIO()],
@@ -180,7 +181,7 @@ def test_last_is_of_the_last_validation_also_when_an_earlier_one_was_the_best(
     trainer.fit(Worsening(), loader, loader)
     assert seen == [False, 4, 8]
     steps = {path.name: torch.load(path, weights_only=True) for path in tmp_path.iterdir()}
-    first = 4 if interval == 1 else 2
+    first = int(4 * interval * epochs)
     assert {name: saved["global_step"] for name, saved in steps.items()} == {
         "best.ckpt": first,
         "last.ckpt": 12,

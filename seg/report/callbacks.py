@@ -1,5 +1,8 @@
 """Callbacks that leave behind what a person looks at after a run."""
 
+import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,9 @@ from seg.module import SegmentationModule
 from seg.report.curves import plot_curves
 from seg.report.palette import default_colors
 from seg.report.previews import write_prediction, write_preview
-from seg.report.tables import print_per_class, write_per_class
+from seg.report.tables import print_per_class, read_per_class, write_per_class
 from seg.report.weights import print_weights
+from seg.saving import RunCheckpoint
 
 
 def class_colors(module: SegmentationModule) -> list[list[int]]:
@@ -26,20 +30,30 @@ def class_colors(module: SegmentationModule) -> list[list[int]]:
 class RunReport(L.Callback):
     """Writes `per_class.json`, `per_class.csv`, `previews/` and `curves.png`, and prints the table.
 
-    During a fit the files are of the best validation so far, by mean IoU, as is
-    `checkpoints/best.ckpt`.
+    During a fit the files are of the weights in `checkpoints/best.ckpt`; where no best is kept, of
+    the newest validation.
 
     Args:
         folder: Where the files go; None is the run's own folder.
         previews: How many images to picture, spread over the split.
+        checkpoint: Decides during a fit which weights are the best, by saving them.
     """
 
-    def __init__(self, folder: Path | None = None, previews: int = 8):
+    def __init__(
+        self,
+        folder: Path | None = None,
+        previews: int = 8,
+        checkpoint: RunCheckpoint | None = None,
+    ):
         self.folder = folder
         self.previews = previews
         self.record: dict[str, Any] | None = None
-        """The newest figures written."""
-        self._best = float("-inf")
+        """The figures that the files hold."""
+        self._checkpoint = checkpoint
+        if checkpoint is not None:
+            checkpoint.after_best = self._follow_best
+        self._newest: Callable[[], None] | None = None
+        """Writes the files of the validation that was made of the present weights."""
         self._pictured: list[tuple[str, Tensor, Tensor, Tensor]] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -51,19 +65,18 @@ class RunReport(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the weights that policies gave the classes; a resumed run has them already."""
         assert isinstance(pl_module, SegmentationModule)
+        if trainer.ckpt_path is not None:
+            self.record = None if self.folder is None else read_per_class(self.folder)
+            return
         parts = pl_module.loss.components()
         policies = [policy for _, part in parts.values() for policy in part.policies]
-        if policies and trainer.is_global_zero and trainer.ckpt_path is None:
+        if policies and trainer.is_global_zero:
             counts = trainer.datamodule.class_counts()  # type: ignore[attr-defined]
             print_weights(parts, pl_module.class_names, counts.pixels)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The best mean IoU so far."""
-        return {"best": self._best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best mean IoU of the run that is resumed."""
-        self._best = state_dict["best"]
+    def on_train_batch_start(self, *args: Any) -> None:
+        """From here on, the newest validation is not of the present weights."""
+        self._newest = None
 
     def on_validation_batch_end(
         self,
@@ -100,7 +113,7 @@ class RunReport(L.Callback):
             self._pictured.append((batch["name"][0], image, truth, prediction))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the files when this validation is the best so far; print outside a fit."""
+        """Have the files ready to be written; print outside a fit."""
         self._finish(trainer, pl_module)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -112,18 +125,39 @@ class RunReport(L.Callback):
         assert isinstance(module, SegmentationModule)
         if trainer.sanity_checking or not trainer.is_global_zero or module.scores is None:
             return
-        fitting = trainer.state.fn == "fit"
-        if fitting and not module.scores.miou > self._best:
-            return
-        self._best = module.scores.miou
-        record = self.record = per_class_records(module.scores, module.class_names)
-        if self.folder is not None:
-            write_per_class(self.folder, record)
-            self._write_previews(self.folder / "previews", pictured, module)
-        if not fitting:
+        record = per_class_records(module.scores, module.class_names)
+        self._newest = partial(self._write, record, pictured, module)
+        if not self._best_is_kept(trainer):
+            self._newest()
+        if trainer.state.fn != "fit":
             split = "test" if trainer.state.fn == "test" else "validation"
             print_per_class(record, title=f"{split} split, {record['images']} images")
             Console().print(f"Written to {self.folder}", markup=False, soft_wrap=True)
+
+    def _best_is_kept(self, trainer: L.Trainer) -> bool:
+        fitting = trainer.state.fn == "fit" and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        return fitting and self._checkpoint is not None and self._checkpoint.save_top_k != 0
+
+    def _follow_best(self, trainer: L.Trainer) -> None:
+        """Let the files be of the weights that have just been saved as the best."""
+        if self._newest is not None:
+            self._newest()
+        elif self.folder is not None and trainer.is_global_zero:  # of weights not validated
+            self.record = None
+            for name in ("per_class.json", "per_class.csv"):
+                (self.folder / name).unlink(missing_ok=True)
+            shutil.rmtree(self.folder / "previews", ignore_errors=True)
+
+    def _write(
+        self,
+        record: dict[str, Any],
+        pictured: list[tuple[str, Tensor, Tensor, Tensor]],
+        module: SegmentationModule,
+    ) -> None:
+        self.record = record
+        if self.folder is not None:
+            write_per_class(self.folder, record)
+            self._write_previews(self.folder / "previews", pictured, module)
 
     def _write_previews(
         self,

@@ -58,6 +58,15 @@ def write_per_class(folder: str | Path, record: Record) -> None:
         writer.writerows(rows)
 
 
+def read_per_class(folder: str | Path) -> dict[str, Any] | None:
+    """The scores that `write_per_class` wrote into `folder`; None if it has not."""
+    path = Path(folder) / "per_class.json"
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
 def per_class_table(record: Record, title: str) -> Table:
     """The scores as a table for the terminal: a row a class, then their means.
 
