@@ -164,8 +164,16 @@ class SegCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Instantiate; the module gets the configuration that its checkpoints will carry."""
         super().instantiate_classes()
+        if self.subcommand == "predict":
+            self.datamodule.predict_output = self._output
         self._dump_config()
         self.model.run_config = self.config_dump
+
+    @property
+    def _output(self) -> Path:
+        """Folder of the results of an evaluation."""
+        config = self.config[self.subcommand]
+        return Path(config.output or run_folder(config.ckpt_path) / str(self.subcommand))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the Trainer a folder for the run, and the callbacks that write into it."""
@@ -181,9 +189,8 @@ class SegCLI(LightningCLI):
                 callbacks.append(LearningRateMonitor())
         else:
             kwargs |= {"logger": False, "enable_checkpointing": False}
-            output = Path(config.output or run_folder(config.ckpt_path) / str(self.subcommand))
             writer = PredictionWriter if self.subcommand == "predict" else RunReport
-            callbacks = [UnevenEvaluation(), writer(output)]
+            callbacks = [UnevenEvaluation(), writer(self._output)]
         self.trainer_defaults["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
         self.watchdog.guard(trainer)

@@ -1,9 +1,11 @@
 """Files that are either whole or not there."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from seg.errors import InputError
 
 
 @contextmanager
@@ -24,3 +26,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def same_file(one: str | Path, other: str | Path) -> bool:
+    """Whether two paths lead to the same file or folder, links followed; it need not exist yet."""
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def refuse_input_as_output(targets: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
+    """Refuse to write where something is read from.
+
+    Args:
+        targets: Files that will be written.
+        inputs: Files that are read.
+
+    Raises:
+        InputError: Names the first file that is both.
+    """
+    read = {os.path.realpath(path) for path in inputs}
+    for target in targets:
+        if os.path.realpath(target) in read:
+            raise InputError(
+                f"{target}: this input would be overwritten; give another place with --output."
+            )

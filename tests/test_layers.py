@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "seg"
 
 LAYERS = [
-    {"constants", "errors", "files", "board", "ranks", "progress", "stopping", "resuming"},
+    {"constants", "errors"},
+    {"files", "board", "ranks", "progress", "stopping", "resuming"},
     {"weighting", "saving"},
     {"losses", "metrics"},
     {"data", "networks", "optim", "inference", "sharding", "step", "telemetry"},

@@ -36,7 +36,7 @@ from seg.commands.parsing import data_parser
 from seg.constants import IGNORE_INDEX
 from seg.data import SegmentationDataModule
 from seg.errors import InputError
-from seg.files import replacing
+from seg.files import refuse_input_as_output, replacing
 from seg.inference import predict_logits
 from seg.module import SegmentationModule
 from seg.report.tables import print_wide
@@ -59,6 +59,7 @@ def main(args: list[str]) -> int:
         lines = [f"Without calibration: {_rewrite(path, Path(config.output or path), None)}"]
     else:
         target = Path(config.output or path.with_name(f"{path.stem}-calibrated.ckpt"))
+        refuse_input_as_output([target], [path])
         lines = _calibrate(config, args, target)
     for line in lines:
         Console().print(line, markup=False, soft_wrap=True, highlight=False)

@@ -21,7 +21,7 @@ from torch.export import Dim, ExportedProgram
 
 from seg.checkpoint import load_module, read_config
 from seg.errors import InputError
-from seg.files import replacing
+from seg.files import refuse_input_as_output, replacing
 from seg.module import SegmentationModule
 
 CLASSES = "classes.json"
@@ -40,9 +40,10 @@ def main(args: list[str]) -> int:
         raise InputError("seg export needs a trained network: give --ckpt_path FILE.")
     trust = [config.trust] if isinstance(config.trust, str) else config.trust
     height, width = config.size or _size(config.ckpt_path, trust)
+    target = Path(config.output or Path(config.ckpt_path).with_suffix(".pt2"))
+    refuse_input_as_output([target], [config.ckpt_path])
     module = load_module(config.ckpt_path, trust)
     program = export(module, height, width)
-    target = Path(config.output or Path(config.ckpt_path).with_suffix(".pt2"))
     with replacing(target) as path, path.open("wb") as file, _quiet():
         names = json.dumps(module.class_names)
         torch.export.save(program, file, extra_files={CLASSES: names})

@@ -17,7 +17,7 @@ from seg.commands.parsing import advancing, data_parser
 from seg.data import DataError, SegmentationDataModule, SegmentationDataset
 from seg.data.stratifying import Unmet, stratify
 from seg.errors import InputError
-from seg.files import replacing
+from seg.files import refuse_input_as_output, replacing
 from seg.report.tables import print_wide
 
 FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
@@ -44,6 +44,11 @@ def main(args: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="Of the order of what is equal.")
     config = parser.parse_args(args)
     _refuse_divided_folders(config.data)
+    folder = Path(config.output).resolve()
+    if config.data.split_files is not None:
+        lists = Path(config.data.root, config.data.split_files)
+        read = [str(lists).replace("{split}", split) for split in config.fractions]
+        refuse_input_as_output([folder / f"{split}.txt" for split in config.fractions], read)
     config.data.split_files = None
     config.data.split_fractions = {config.data.train_split: 1.0}
     data = parser.instantiate(config).data
@@ -51,7 +56,6 @@ def main(args: list[str]) -> int:
     groups = names if config.group is None else [_group(config.group, name) for name in names]
     splits = list(config.fractions)
     place = _stratified(data.class_names, pixels, groups, config)
-    folder = Path(config.output).resolve()
     for number, split in enumerate(splits):
         listed = sorted(name for name, p in zip(names, place, strict=True) if p == number)
         with replacing(folder / f"{split}.txt") as path:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -125,6 +126,8 @@ class SegmentationDataModule(L.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.predict = predict
+        self.predict_output: Path | None = None
+        """Folder that predictions go to; what lies in it is no input."""
         self.seed = seed
         self.synthetic_length = synthetic_length
         self.synthetic_size = synthetic_size
@@ -159,7 +162,7 @@ class SegmentationDataModule(L.LightningDataModule):
         if stage == "predict":
             if self.predict is None:
                 raise InputError("Nothing to predict: set data.predict to a folder or a file.")
-            pairs = check([find_images(self.predict)])[0]
+            pairs = check([find_images(self.predict, self.predict_output)])[0]
             self._datasets["predict"] = SegmentationDataset(pairs, **self._reading)
             return
         self._find(_STAGES[stage])

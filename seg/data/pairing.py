@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from seg.data.header import IMAGE_SUFFIXES, DataError, size
+from seg.files import same_file
 
 _SHOWN = 10
 _THREADS = 8
@@ -99,17 +100,25 @@ def find_pairs(
     )
 
 
-def find_images(sources: str | Sequence[str]) -> Pairs:
+def find_images(sources: str | Sequence[str], output: Path | None = None) -> Pairs:
     """Find images to predict: a folder (recursively), a file, or a list of either.
 
+    Args:
+        sources: Paths of folders and files.
+        output: Where predictions go. It is left out of the folders that it lies in.
+
     Raises:
-        DataError: If a source does not exist.
+        DataError: If a source does not exist, or is the folder of the predictions.
     """
     files: dict[str, Path] = {}
     offenders: list[str] = []
     for source in map(Path, [sources] if isinstance(sources, str) else sources):
+        if output is not None and same_file(source, output):
+            raise DataError(
+                f"{output}: --output is also in data.predict; give another folder for the labels."
+            )
         if source.is_dir():
-            found, problems = _by_name(source)
+            found, problems = _by_name(source, apart_from=output)
             offenders += problems
         elif source.is_file():
             found = {source.stem: source}
@@ -191,11 +200,12 @@ def _by_name(folder: Path, apart_from: Path | None = None) -> tuple[dict[str, Pa
 
     Hidden files and folders are skipped, and so is a folder that holds the counterparts.
     """
+    apart = None if apart_from is None else os.path.realpath(apart_from)
     files: dict[str, Path] = {}
     clashes = []
     for top, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(
-            d for d in folders if not d.startswith(".") and Path(top, d) != apart_from
+            d for d in folders if not d.startswith(".") and os.path.realpath(Path(top, d)) != apart
         )
         for name in sorted(names):
             path = Path(top, name)

@@ -12,11 +12,13 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from rich.console import Console
 from torch import Tensor
 
+from seg.errors import InputError
+from seg.files import refuse_input_as_output
 from seg.metrics import per_class_records
 from seg.module import SegmentationModule
 from seg.report.curves import plot_curves
 from seg.report.palette import default_colors
-from seg.report.previews import write_prediction, write_preview
+from seg.report.previews import is_prediction, write_prediction, write_preview
 from seg.report.tables import print_per_class, read_per_class, write_per_class
 from seg.report.weights import print_weights
 from seg.saving import RunCheckpoint
@@ -195,6 +197,25 @@ class PredictionWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self.folder = folder
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Refuse to overwrite an image, or a file that is no prediction.
+
+        Raises:
+            InputError: Names the file.
+        """
+        pairs = trainer.datamodule.dataset("predict").pairs  # type: ignore[attr-defined]
+        targets = [self._path(name) for name in pairs.names]
+        refuse_input_as_output(targets, pairs.images)
+        for target in targets:
+            if target.exists() and not is_prediction(target):
+                raise InputError(
+                    f"{target}: exists and was not written by seg predict; give another folder "
+                    "with --output, or move the file away."
+                )
+
+    def _path(self, name: str) -> Path:
+        return (self.folder / name).with_name(Path(name).name + ".png")
+
     def write_on_batch_end(
         self,
         trainer: L.Trainer,
@@ -208,8 +229,7 @@ class PredictionWriter(BasePredictionWriter):
         """Write the labels of one batch."""
         assert isinstance(pl_module, SegmentationModule)
         for name, one in zip(batch["name"], prediction, strict=True):
-            path = (self.folder / name).with_name(Path(name).name + ".png")
-            write_prediction(path, one.cpu().numpy(), class_colors(pl_module))
+            write_prediction(self._path(name), one.cpu().numpy(), class_colors(pl_module))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say where the files lie."""

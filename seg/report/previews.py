@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from seg.constants import IGNORE_INDEX
 from seg.files import replacing
@@ -18,6 +19,7 @@ _PANEL_WIDTH = 256
 _HATCH_SHADE = 190
 _BACKGROUND = (255, 255, 255)
 _INK = (30, 30, 30)
+_WRITER = "seg predict"
 
 Colors = Sequence[Sequence[int]]
 
@@ -111,7 +113,22 @@ def write_prediction(path: str | Path, prediction: np.ndarray, colors: Colors) -
     picture = Image.fromarray(prediction.astype(np.uint8))
     picture.putpalette(palette.tobytes())
     with replacing(path) as temporary:
-        picture.save(temporary, format="PNG")
+        picture.save(temporary, format="PNG", pnginfo=_mark())
+
+
+def is_prediction(path: str | Path) -> bool:
+    """Whether a file was written by `write_prediction`, so that it may be written again."""
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("Software") == _WRITER
+    except (OSError, SyntaxError):  # no picture, or a damaged one
+        return False
+
+
+def _mark() -> PngInfo:
+    info = PngInfo()
+    info.add_text("Software", _WRITER)
+    return info
 
 
 def _palette(ids: np.ndarray, colors: Colors) -> np.ndarray:
