@@ -80,8 +80,8 @@ def scanning(files: list[Path], rounds: int) -> str:
 
     def scan() -> None:
         for file in files:
-            values, to_ids = labels.read_values(file)
-            find_regions(values, 254, to_ids)
+            mask = labels.read_values(file)
+            find_regions(mask.values, 254, mask.to_ids, mask.palette)
 
     calls = {"decode": lambda: [read_mask(file) for file in files], "scan": scan}
     for call in calls.values():

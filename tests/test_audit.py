@@ -305,3 +305,30 @@ def test_a_page_of_data_without_faults_and_of_one_that_was_not_found(root):
     assert "not audited" in audit_page(facts)
     facts["not_found"] = {}
     assert "not audited" not in audit_page(facts)
+
+
+def test_palettes_that_differ_between_splits_are_named_with_two_files_and_the_remedy(
+    tmp_path, capsys
+):
+    for split, name, order in (("train", "a", (0, 1, 2)), ("val", "b", (0, 2, 1))):
+        write(tmp_path, split, name, np.array([[0, 1, 2]], np.uint8).repeat(3, 0))
+        path = tmp_path / f"masks/{split}/{name}.png"
+        image = Image.open(path)
+        colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
+        image.putpalette(colours[list(order)].tobytes())
+        image.save(path)
+    for _ in range(2):  # the second time from memory
+        (text,) = audit(tmp_path)["palettes"]
+        assert f"index 1 is [0, 255, 0] in {tmp_path}/masks/val/b.png but [255, 0, 0] in " in text
+        assert f"{tmp_path}/masks/train/a.png" in text
+    config = tmp_path / "data.yaml"
+    options = {"root": str(tmp_path), "class_names": NAMES, "crop_size": [8, 8]}
+    config.write_text(yaml.safe_dump({"data": options}))
+    assert seg("audit", "-c", config, "--output", tmp_path / "out") == 0
+    assert text in capsys.readouterr().out
+    assert text in html.unescape((tmp_path / "out/audit.html").read_text())
+    colours = [[0, 0, 0], [255, 0, 0], [0, 255, 0], [9, 9, 9]]
+    facts = audit(tmp_path, class_colors=colours)
+    assert facts["palettes"] == []
+    pixels = [[c["pixels"] for c in split["classes"]] for split in facts["splits"].values()]
+    assert pixels == [[3, 3, 3, 0]] * 2

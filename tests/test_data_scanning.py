@@ -111,3 +111,63 @@ def test_all_masks_with_unknown_labels_are_counted_in_one_message(root):
     write(root, "train", 2, np.zeros((9, 8)))
     write(root, "train", 5, np.zeros((9, 8)))
     assert scan(root).pixels[2].tolist() == [72, 0, 0]
+
+
+RED_GREEN = [[0, 0, 0], [255, 0, 0], [0, 255, 0]]
+
+
+def recolour(root, split, i, palette):
+    """The same indices, with a palette."""
+    path = root / f"masks/{split}/{i}.png"
+    image = Image.open(path)
+    image.putpalette(np.array(palette, np.uint8).tobytes())
+    image.save(path)
+
+
+def test_palettes_that_differ_are_told_once_also_of_remembered_masks(root, caplog):
+    for i in range(10):
+        recolour(root, "train", i, RED_GREEN)
+    scan(root)
+    assert caplog.text == ""
+    recolour(root, "train", 7, [RED_GREEN[i] for i in (0, 2, 1)])
+    for _ in range(2):
+        data = SegmentationDataModule(root=str(root), class_names=NAMES)
+        data.scan("train")
+        data.class_counts()
+        (record,) = caplog.records
+        text = record.getMessage()
+        assert "index 1 is [0, 255, 0] in" in text or "index 1 is [255, 0, 0] in" in text
+        assert "masks/train/7.png" in text
+        assert "masks/train/0.png" in text
+        assert "set data.class_colors" in text
+        caplog.clear()
+    scan(root, class_colors=RED_GREEN)
+    assert caplog.text == ""
+
+
+def test_palettes_that_differ_in_what_is_not_counted_are_alike(root, caplog):
+    for i, unused in enumerate([[9, 9, 9], [8, 8, 8]]):
+        write(root, "train", i, np.where(np.eye(9, 8), 1, 255))
+        palette = np.zeros((256, 3))
+        palette[[1, 2, 255]] = [[255, 0, 0], unused, unused]
+        recolour(root, "train", i, palette)
+    scan(root)
+    assert caplog.text == ""
+
+
+def test_colours_make_one_data_set_of_masks_with_different_palettes(root):
+    plain = scan(root)
+    for i in range(10):
+        path, order = root / f"masks/train/{i}.png", np.roll([0, 1, 2], i)
+        write(root, "train", i, np.argsort(order)[np.asarray(Image.open(path))])
+        recolour(root, "train", i, [RED_GREEN[k] for k in order])
+    assert equal(scan(root, class_colors=RED_GREEN), plain)
+
+
+def test_a_scan_of_an_older_version_is_not_used(root, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr("seg.data.remembering._FORMAT", "1")
+        scan(root)
+    read = reading(monkeypatch)
+    scan(root)
+    assert len(read) == 10

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from seg.data import DataError, SegmentationDataModule, SegmentationDataset
+from seg.data.palettes import disagreement
 from seg.data.scan import Scan
 
 ROLES = ("train", "val", "test")
@@ -26,8 +27,9 @@ def audit_data(
         progress: From the name and the number of masks of a split to what is called for each.
 
     Returns:
-        `{"splits": {name: facts}, "not_found": {name: message}, "duplicates": [[name, name]]}`,
-        of which the facts are those of `split_facts`.
+        `{"splits": {name: facts}, "not_found": {name: message}, "duplicates": [[name, name]],
+        "palettes": [message]}`, of which the facts are those of `split_facts`, and the message
+        says where palettes differ, if they do.
 
     Raises:
         DataError: If the training split cannot be found, or files of a split have other faults
@@ -36,6 +38,7 @@ def audit_data(
     splits: Facts = {}
     not_found: dict[str, str] = {}
     images: dict[str, Sequence[Path]] = {}
+    masks: list[tuple[Sequence[Path], Scan]] = []
     for role in ROLES:
         name = data.splits[role]
         try:
@@ -51,7 +54,13 @@ def audit_data(
         )
         if isinstance(dataset, SegmentationDataset):
             images[name] = dataset.pairs.images
-    return {"splits": splits, "not_found": not_found, "duplicates": _duplicates(images)}
+            masks.append((dataset.pairs.masks, scan))
+    return {
+        "splits": splits,
+        "not_found": not_found,
+        "duplicates": _duplicates(images),
+        "palettes": _palettes(masks),
+    }
 
 
 def split_facts(
@@ -122,6 +131,18 @@ def _size_facts(sizes: Any, crop_size: Callable[[tuple[int, int]], tuple[int, in
 
 def _median(values: Any) -> float | None:
     return float(np.median(values)) if len(values) else None
+
+
+def _palettes(masks: Sequence[tuple[Sequence[Path], Scan]]) -> list[str]:
+    if not masks:
+        return []
+    files = [path for paths, _ in masks for path in paths]
+    num_entries, shown = (
+        np.concatenate([getattr(scan, name) for _, scan in masks])
+        for name in ("num_entries", "entries")
+    )
+    found = disagreement(files, num_entries, shown)
+    return [] if found is None else [found]
 
 
 def _duplicates(images: Mapping[str, Sequence[Path]]) -> list[list[str]]:

@@ -33,6 +33,7 @@ def audit_page(facts: Mapping[str, Any]) -> str:
     parts = [_recommendation(facts["recommendation"])]
     parts += [_split(name, split) for name, split in facts["splits"].items()]
     notes = [f"{name}: not audited: {text}" for name, text in facts["not_found"].items()]
+    notes += facts["palettes"]
     notes += ["The same image in two splits: " + ", ".join(d) for d in facts["duplicates"]]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Audit</title>'

@@ -95,6 +95,7 @@ def _remarks(facts: dict[str, Any]) -> list[str]:
             if split[key]:
                 lines.append(f"{name}: {split[key]} of {split['images']} {text}")
         lines += [f"{name}: {text}" for text in _first(split["unreadable"])]
+    lines += facts["palettes"]
     pairs = [f"the same image in two splits: {', '.join(files)}" for files in facts["duplicates"]]
     return lines + _first(pairs)
 

@@ -14,14 +14,13 @@ from seg.data.class_sampling import ImageSampler
 from seg.data.copypaste import Components
 from seg.data.counting import ClassCounts
 from seg.data.dataset import Sample, SegmentationDataset
-from seg.data.header import DataError
 from seg.data.labels import Labels
 from seg.data.loading import TrainLoader, default_workers, prepare_worker
-from seg.data.pairing import Pairs, check, find_images, find_pairs, report
+from seg.data.pairing import Pairs, check, find_images, find_pairs
 from seg.data.remembering import ScanMemory
 from seg.data.sampling import EvaluationBatchSampler, TrainBatchSampler
 from seg.data.scan import Scan
-from seg.data.scanning import Advance, scan_masks
+from seg.data.scanning import Advance, accept, scan_masks
 from seg.data.settings import check_settings, resolve_class_colors, resolve_class_names
 from seg.data.synthetic import SyntheticDataset
 from seg.data.transforms import TrainingTransform
@@ -49,7 +48,8 @@ class SegmentationDataModule(L.LightningDataModule):
         val_split: Name of the split that validates.
         test_split: Name of the split that tests.
         class_names: One name a class, in the order of their ids. Required with root.
-        class_colors: One RGB colour a class: for pictures, and to read masks stored as colours.
+        class_colors: One RGB colour a class: for pictures, and to read masks stored as colours or
+            with a palette, whose indices are then not looked at.
         ignore_colors: RGB colours that are ignored in masks stored as colours.
         label_map: Value in the mask files to class id, or to 255 to ignore it. Values that are
             not listed must be class ids or 255.
@@ -220,10 +220,9 @@ class SegmentationDataModule(L.LightningDataModule):
             DataError: If a mask cannot be read, or holds a label without a class; all are counted.
         """
         if role not in self._scans:
-            scan, faults = self.try_scan(role)
-            if faults:
-                raise DataError(report([faults[index] for index in sorted(faults)]))
-            self._scans[role] = scan
+            found, dataset = self.try_scan(role), self.dataset(role)
+            files = dataset.pairs.masks if isinstance(dataset, SegmentationDataset) else ()
+            self._scans[role] = accept(*found, files)
         return self._scans[role]
 
     def dataset(self, role: str) -> AnyDataset:

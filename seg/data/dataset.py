@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from seg.data.cropping import resize_image
-from seg.data.labels import Labels, ToIds
+from seg.data.labels import Labels, MaskValues
 from seg.data.pairing import Pairs
 from seg.data.reading import read_image
 from seg.data.transforms import TrainingTransform
@@ -88,8 +88,8 @@ class SegmentationDataset(Dataset[Sample]):
         image = read_image(self.pairs.images[index], self.channels, self.image_range)
         return image, self.mask(index)
 
-    def mask_values(self, index: int) -> tuple[NDArray[Any], ToIds]:
-        """Values (H, W) of one sample's mask, and what gives the class ids of some of them."""
+    def mask_values(self, index: int) -> MaskValues:
+        """What one sample's mask holds, for those who need the class ids of some pixels only."""
         assert self.labels is not None
         return self.labels.read_values(self.pairs.masks[index])
 

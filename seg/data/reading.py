@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from seg.data.header import DataError, Header, first_page, naming, read_header, size, tiff_layout
+from seg.data.palettes import BLACK_AND_WHITE, Palette, pack, without_ramp
 from seg.errors import InputError
 
 __all__ = ["DataError", "read_image", "read_mask", "size"]
@@ -46,7 +47,7 @@ def read_image(
     with naming(path):
         data = path.read_bytes()
         header = read_header(path, data)
-        array = _decode(path, data, header)
+        array, _ = _decode(path, data, header)
         array = _upright(_to_uint8(path, array, image_range), header.orientation)
         return np.ascontiguousarray(_with_channels(path, array, header.alpha, channels))
 
@@ -55,6 +56,17 @@ def read_mask(path: Path | str) -> Array:
     """Decode a mask to its raw values: (H, W) of indices, or (H, W, 3) of colours.
 
     Palette files give indices, 1-bit files 0 and 1, and alpha is dropped.
+
+    Raises:
+        DataError: If the file cannot be decoded, is a JPEG, or carries an orientation.
+    """
+    return read_mask_and_palette(path)[0]
+
+
+def read_mask_and_palette(path: Path | str) -> tuple[Array, Palette | None]:
+    """As `read_mask`, and the colour of each index where the file has a palette.
+
+    A palette in which index i is grey level i is none. That of 1-bit files is `BLACK_AND_WHITE`.
 
     Raises:
         DataError: If the file cannot be decoded, is a JPEG, or carries an orientation.
@@ -73,24 +85,27 @@ def read_mask(path: Path | str) -> Array:
             "save it upright without that tag."
         )
     with naming(path):
-        array = _decode(path, data, header, raw=True)
+        array, palette = _decode(path, data, header, raw=True)
         array = array[..., :-1] if header.alpha else array
         if array.shape[2] not in (1, 3):
             raise DataError(f"{path}: a mask has 1 channel or RGB, this has {array.shape[2]}.")
-        return array[..., 0] if array.shape[2] == 1 else array
+        return (array[..., 0] if array.shape[2] == 1 else array), palette
 
 
-def _decode(path: Path, data: bytes, header: Header, raw: bool = False) -> Array:
+def _decode(
+    path: Path, data: bytes, header: Header, raw: bool = False
+) -> tuple[Array, Palette | None]:
     """Samples as stored, (H, W, channels); `raw` keeps palette indices and small integers."""
     if header.format == "TIFF":
         return _decode_tiff(path, data, raw)
     if header.format == "PNG" and header.bits >= 8 and header.colour_type != _PNG_PALETTE:
-        return _decode_cv2(data, header)
+        return _decode_cv2(data, header), None
     whole = data.endswith(_JPEG_END)  # cv2 fills a truncated file with grey; Pillow raises
     if header.format == "JPEG" and header.mode in ("L", "RGB") and whole:
-        return _decode_cv2(data, header)
+        return _decode_cv2(data, header), None
     with Image.open(BytesIO(data)) as file:
         file.load()
+        palette = None if not raw else BLACK_AND_WHITE if file.mode == "1" else _palette(file)
         if not raw and file.mode in ("P", "PA", "CMYK", "RGBa", "La"):
             array = np.asarray(file.convert("RGB"))
         elif not raw and file.mode == "1":
@@ -100,7 +115,12 @@ def _decode(path: Path, data: bytes, header: Header, raw: bool = False) -> Array
     if raw and header.colour_type == _PNG_GREY and header.bits in (2, 4):
         array = array // (255 // (2**header.bits - 1))  # Pillow spreads them over 0..255
     array = array.astype(np.uint8) if array.dtype == bool else array
-    return array.reshape(*array.shape[:2], -1)
+    return array.reshape(*array.shape[:2], -1), palette
+
+
+def _palette(file: Image.Image) -> Palette | None:
+    colours = file.getpalette("RGB") if file.mode == "P" else None
+    return without_ramp(pack(np.reshape(np.array(colours, np.uint8), (-1, 3)))) if colours else None
 
 
 def _decode_cv2(data: bytes, header: Header) -> Array:
@@ -117,21 +137,30 @@ def _decode_cv2(data: bytes, header: Header) -> Array:
     return cv2.cvtColor(array[..., :3], cv2.COLOR_BGR2RGB)
 
 
-def _decode_tiff(path: Path, data: bytes, raw: bool) -> Array:
+def _decode_tiff(path: Path, data: bytes, raw: bool) -> tuple[Array, Palette | None]:
     with tifffile.TiffFile(BytesIO(data)) as file:
         page, axes = first_page(file), tiff_layout(file)
         array = np.asarray(file.series[0].asarray()).reshape([*axes.values()])
         stored, rank = [*axes], {"Y": 0, "X": 1}
         order = sorted(range(array.ndim), key=lambda axis: rank.get(stored[axis], 2))
         array = array.transpose(order).reshape(axes["Y"], axes["X"], -1)
-        if page.photometric == _TIFF_PALETTE and not raw:
-            colours: Array = np.asarray(page.colormap) >> 8  # (3, entries), 16 bits a sample
-            return np.asarray(colours.T[array[..., 0]], np.uint8)
+        palette = BLACK_AND_WHITE if array.dtype == bool else None
+        if page.photometric == _TIFF_PALETTE:
+            colours = _colormap(page)
+            if not raw:
+                return colours[array[..., 0].astype(np.uint16)], None
+            palette = without_ramp(pack(colours))
         if page.photometric == _MIN_IS_WHITE:
             array = _white_first(path, array, page.bitspersample, raw)
         if array.dtype == bool:
             array = array.astype(np.uint8) * (1 if raw else 255)
-        return array
+        return array, palette
+
+
+def _colormap(page: tifffile.TiffPage) -> NDArray[np.uint8]:
+    """RGB of each entry; its samples have 16 bits, but some programs fill only the lower 8."""
+    colours: Array = np.asarray(page.colormap).T
+    return np.asarray(colours >> 8 if colours.max() > 255 else colours, np.uint8)
 
 
 def _white_first(path: Path, array: Array, bits: int, raw: bool) -> Array:

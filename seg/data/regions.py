@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from seg.data.labels import ToIds
+from seg.data.palettes import Palette, entries
 
 MOST_PLACES = 32
 """Most places that are kept of a class in a mask."""
@@ -37,6 +38,7 @@ class Regions:
         boxes: Their top, left, bottom and right, the last two exclusive, (K, 4).
         places: Pixels of each class in turn, as row · width + column; see `places_of`.
         num_places: How many of them each class has, (C,).
+        entries: The entries of its palette that it shows in counted pixels; see `entries`.
     """
 
     size: Ints
@@ -47,6 +49,7 @@ class Regions:
     boxes: Ints
     places: Ints
     num_places: Ints
+    entries: Ints
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class _Runs:
     starts: Ints  # (R,), row · width + column, ascending
     lengths: Ints
     labels: NDArray[np.uint8]
+    values: NDArray[Any]  # all that occur in the mask, any number of times
 
     @property
     def size(self) -> int:
@@ -68,16 +72,20 @@ class _Runs:
         np.not_equal(flat[1:], flat[:-1], out=differs[1:])
         differs[::width] = True
         starts = np.flatnonzero(differs)
-        labels = to_ids(flat[starts])
+        seen = flat[starts]
+        labels = to_ids(seen)
         # values that have one class in common make one run
         kept = starts % width == 0
         kept[1:] |= labels[1:] != labels[:-1]
         starts = starts[kept]
-        return cls(values.shape, starts, np.diff(starts, append=values.size), labels[kept])
+        return cls(values.shape, starts, np.diff(starts, append=values.size), labels[kept], seen)
 
 
 def find_regions(
-    values: NDArray[Any], num_classes: int, to_ids: ToIds = lambda values: values
+    values: NDArray[Any],
+    num_classes: int,
+    to_ids: ToIds = lambda values: values,
+    palette: Palette | None = None,
 ) -> Regions:
     """Describe a mask.
 
@@ -86,6 +94,7 @@ def find_regions(
         num_classes: C, at most 254.
         to_ids: From some of the values to their class ids in uint8, where they are none yet; of
             each run one is asked for, which is cheaper than to ask for those of all pixels.
+        palette: Colour of each value, for `Regions.entries`.
     """
     runs = _Runs.of(np.ascontiguousarray(values), to_ids)
     counts = np.bincount(runs.labels, runs.lengths, _VALUES).astype(np.int64)
@@ -101,7 +110,15 @@ def find_regions(
         boxes=boxes[kept],
         places=places,
         num_places=num_places,
+        entries=_shown(runs.values, num_classes, to_ids, palette),
     )
+
+
+def _shown(values: NDArray[Any], num_classes: int, to_ids: ToIds, palette: Palette | None) -> Ints:
+    if palette is None:
+        return np.zeros(0, np.int64)
+    used = np.flatnonzero(np.bincount(values, minlength=1)).astype(values.dtype)
+    return entries(palette, used[to_ids(used) < num_classes])
 
 
 def places_of(runs: _Runs, pixels: Ints) -> tuple[Ints, Ints]:

@@ -15,7 +15,7 @@ from seg.files import replacing
 
 log = logging.getLogger(__name__)
 
-_FORMAT = "1"
+_FORMAT = "2"
 """Changes whenever what a scan finds, or how it is stored, does."""
 
 Key = tuple[str, int, int]

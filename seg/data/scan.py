@@ -26,6 +26,8 @@ class Scan:
         boxes: Of all components, (K, 4).
         num_places: How many of the places belong to each mask and class, (N, C).
         places: Of all masks and classes, in turn.
+        num_entries: How many of the entries belong to each mask, (N,).
+        entries: Of all masks, in turn.
     """
 
     sizes: NDArray[np.int32]
@@ -37,6 +39,8 @@ class Scan:
     boxes: NDArray[np.int32]
     num_places: NDArray[np.int64]
     places: NDArray[np.int64]
+    num_entries: NDArray[np.int64]
+    entries: NDArray[np.int64]
 
     @classmethod
     def of(cls, regions: Sequence[Regions], num_classes: int) -> "Scan":
@@ -52,6 +56,8 @@ class Scan:
             boxes=_join([r.boxes for r in regions], np.int32).reshape(-1, 4),
             num_places=_join([r.num_places for r in regions], np.int64).reshape(n, num_classes),
             places=_join([r.places for r in regions], np.int64),
+            num_entries=np.array([len(r.entries) for r in regions], np.int64),
+            entries=_join([r.entries for r in regions], np.int64),
         )
 
     def __len__(self) -> int:
@@ -70,6 +76,7 @@ class Scan:
             np.split(self.boxes, components),
             np.split(self.places, places),
             self.num_places,
+            np.split(self.entries, self.num_entries.cumsum()[:-1]),
         )
         return [Regions(*values) for values in zip(*columns, strict=True)]
 

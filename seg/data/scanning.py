@@ -1,18 +1,24 @@
 """Describes every mask of a split once: what weights, samplers and audits are made of."""
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from seg.data.header import DataError
-from seg.data.labels import ToIds
+from seg.data.labels import MaskValues
+from seg.data.pairing import report
+from seg.data.palettes import disagreement
 from seg.data.regions import Regions, find_regions
 from seg.data.remembering import ScanMemory
 from seg.data.scan import Scan
+
+log = logging.getLogger(__name__)
 
 Advance = Callable[[], Any]
 """Called once for every mask that is done, from any thread."""
@@ -23,8 +29,8 @@ class HasMasks(Protocol):
 
     def __len__(self) -> int: ...
 
-    def mask_values(self, index: int) -> tuple[NDArray[Any], ToIds]:
-        """Values (H, W) of one sample's mask, and what gives the class ids of some of them."""
+    def mask_values(self, index: int) -> MaskValues:
+        """What one sample's mask holds."""
         ...
 
 
@@ -52,8 +58,8 @@ def scan_masks(
         found = None if memory is None else known.get(memory.key(index))
         if found is None:
             try:
-                values, to_ids = dataset.mask_values(index)
-                found = find_regions(values, num_classes, to_ids)
+                mask = dataset.mask_values(index)
+                found = find_regions(mask.values, num_classes, mask.to_ids, mask.palette)
             except DataError as error:
                 faults[index] = str(error)
                 found = find_regions(np.zeros((0, 1), np.uint8), num_classes)
@@ -65,6 +71,20 @@ def scan_masks(
     if memory is not None:
         memory.keep({i: r for i, r in enumerate(regions) if i not in faults}, known)
     return Scan.of(regions, num_classes), faults
+
+
+def accept(scan: Scan, faults: Mapping[int, str], files: Sequence[Path]) -> Scan:
+    """The scan of masks to train on; one rank warns if the palettes of the `files` differ.
+
+    Raises:
+        DataError: If there are faults; the message counts them.
+    """
+    if faults:
+        raise DataError(report([faults[index] for index in sorted(faults)]))
+    differ = disagreement(files, scan.num_entries, scan.entries)
+    if differ is not None:
+        rank_zero_only(log.warning)(differ)
+    return scan
 
 
 def _cores() -> int:

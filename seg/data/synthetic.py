@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 
 from seg.constants import IGNORE_INDEX
 from seg.data.dataset import Key, Sample, make_sample, parse_key
-from seg.data.labels import ToIds
+from seg.data.labels import MaskValues
 from seg.data.transforms import TrainingTransform
 from seg.errors import InputError
 
@@ -91,9 +91,9 @@ class SyntheticDataset(Dataset[Sample]):
         """Class ids (H, W) of one sample before any augmentation."""
         return self.draw(index)[1]
 
-    def mask_values(self, index: int) -> tuple[Array, ToIds]:
+    def mask_values(self, index: int) -> MaskValues:
         """As `SegmentationDataset.mask_values`; the values are ids."""
-        return self.mask(index), lambda ids: ids
+        return MaskValues(self.mask(index), lambda ids: ids)
 
     @property
     def groups(self) -> Sequence[tuple[int, int]]:
