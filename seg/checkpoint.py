@@ -86,11 +86,6 @@ def load_module(path: str, trust: Sequence[str] = ()) -> SegmentationModule:
     return module.eval()
 
 
-def steps_done(path: str) -> int:
-    """Optimiser steps that the run had made when it wrote the checkpoint."""
-    return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
-
-
 def run_folder(path: str) -> Path:
     """The folder of the run that a checkpoint belongs to."""
     folder = Path(path).resolve().parent

@@ -181,7 +181,7 @@ class SegCLI(LightningCLI):
         callbacks: list[Any]
         if self.subcommand == "fit":
             checkpoint = self._get(self.config_init, "checkpoint")
-            callbacks = [ExactResume(), UnevenEvaluation(), RunReport(checkpoint=checkpoint)]
+            callbacks = [UnevenEvaluation(), RunReport(checkpoint=checkpoint)]
             given = self._get(self.config_init, "trainer")
             kwargs["plugins"] = with_atomic_saving(given.plugins, given.strategy)
             if config.trainer.logger in (None, True):
@@ -193,6 +193,8 @@ class SegCLI(LightningCLI):
             callbacks = [UnevenEvaluation(), writer(self._output)]
         self.trainer_defaults["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
+        if self.subcommand == "fit":
+            ExactResume().attach(trainer)
         self.watchdog.guard(trainer)
         StopOnSignal().attach(trainer)
         return trainer

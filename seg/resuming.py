@@ -3,10 +3,14 @@
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loops.evaluation_loop import RestartStage as EvaluationStage
 from lightning.pytorch.loops.fit_loop import RestartStage as FitStage
 from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import RestartStage as EpochStage
+
+from seg.errors import InputError
+from seg.saving import RunCheckpoint
 
 _KEY = "seg.resuming"
 
@@ -16,19 +20,32 @@ class ExactResume(L.Callback):
 
     Left to itself, Lightning 2.6 leaves out the validation and the end of an epoch when the
     checkpoint is of its last batch or of its validation, counts an epoch twice when `max_steps` is
-    set, loses a step of ReduceLROnPlateau in each resumed epoch, and the place in the training
-    data when the schedule asks for the number of steps. A validation that had not ended is done
-    from its start.
+    set, takes an epoch in which the run ended for a whole one, loses a step of ReduceLROnPlateau
+    in each resumed epoch, and the place in the training data when the schedule asks for the number
+    of steps. A validation that had not ended is done from its start.
     """
 
     def __init__(self) -> None:
         self._validated = False
         self._resumed: dict[str, Any] | None = None
         self._loaders: list[dict[str, Any]] = []
+        self._metrics: dict[str, Any] | None = None
+        self._paused: list[tuple[EarlyStopping, bool]] = []
+
+    def attach(self, trainer: L.Trainer) -> None:
+        """Become the trainer's first callback: what it saves, no other has yet changed."""
+        trainer.callbacks.insert(0, self)  # type: ignore[attr-defined]
 
     def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
         """From here on, the newest validation is not of the newest weights."""
         self._validated = False
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave a validation that only the end of the run asks for out of what decides later."""
+        if trainer.sanity_checking or _validation_is_due(trainer):
+            return
+        self._metrics = dict(trainer.callback_metrics)
+        self._let_early_stopping_wait(trainer, for_epoch_end=True)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Note that the validation of these weights is over, before a checkpoint is written."""
@@ -42,7 +59,7 @@ class ExactResume(L.Callback):
         checkpoint[_KEY] = {
             "validated": self._validated,
             "epoch_ended": progress.processed == progress.ready,
-            "metrics": dict(trainer.callback_metrics),
+            "metrics": dict(trainer.callback_metrics) if self._metrics is None else self._metrics,
         }
 
     def on_load_checkpoint(
@@ -54,8 +71,14 @@ class ExactResume(L.Callback):
             return
         loops = checkpoint["loops"]["fit_loop"]
         self._loaders = loops["state_dict"].get("combined_loader", [])
-        if resumed["epoch_ended"]:
+        if epoch_is_over(checkpoint):
             return
+        if resumed["epoch_ended"]:  # with the run, and not after its last batch
+            resumed["epoch_ended"] = False
+            loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+            for count in ("current", "total"):
+                epochs = loops["epoch_progress"][count]
+                epochs["processed"] = epochs["completed"] = epochs["ready"] - 1
         for count in ("current", "total"):
             batches = loops["epoch_loop.batch_progress"][count]
             batches["completed"] = batches["ready"] = batches["started"] = batches["processed"]
@@ -65,11 +88,14 @@ class ExactResume(L.Callback):
         """Set the loops to what is due next, and the loader to its place.
 
         Raises:
-            InputError: If the training data is not in the order of before.
+            InputError: If the training data is not in the order of before, or an epoch is shorter
+                than what is done of this one.
         """
         resumed, self._resumed = self._resumed, None
         if resumed is None:
             return
+        if not resumed["epoch_ended"]:
+            _check_length(trainer)
         assert trainer.fit_loop._combined_loader is not None
         trainer.fit_loop._combined_loader._load_state_dicts(self._loaders)
         trainer._logger_connector._callback_metrics.update(resumed["metrics"])
@@ -83,8 +109,62 @@ class ExactResume(L.Callback):
             pl_module.on_train_epoch_start()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """From here on nothing is resumed any more."""
+        """From here on nothing is resumed any more; save an epoch that is not over as it stands.
+
+        The run ends in it, and others may now count it as a whole one.
+        """
         trainer.fit_loop.epoch_loop._restarting = False
+        if not trainer.fit_loop.epoch_loop._num_ready_batches_reached():
+            self._let_early_stopping_wait(trainer, for_epoch_end=False)
+            for callback in trainer.checkpoint_callbacks:
+                if isinstance(callback, RunCheckpoint):
+                    callback.save_unfinished(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave early stopping as it was configured."""
+        self._metrics = None
+        while self._paused:
+            callback, at_epoch_end = self._paused.pop()
+            callback._check_on_train_epoch_end = at_epoch_end
+
+    def _let_early_stopping_wait(self, trainer: L.Trainer, *, for_epoch_end: bool) -> None:
+        """Have it look at the end of an epoch, or at validations, of which none is to come."""
+        for callback in trainer.early_stopping_callbacks:
+            if isinstance(callback, EarlyStopping):
+                self._paused.append((callback, bool(callback._check_on_train_epoch_end)))
+                callback._check_on_train_epoch_end = for_epoch_end
+
+
+def epoch_is_over(checkpoint: dict[str, Any]) -> bool:
+    """Whether the epoch in which a checkpoint was written is to be trained and logged no further.
+
+    So for one written without `ExactResume`, of which this is not known.
+    """
+    batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    own = checkpoint.get(_KEY)
+    return own is None or bool(own["epoch_ended"] and batches["is_last_batch"])
+
+
+def _validation_is_due(trainer: L.Trainer) -> bool:
+    """Whether the running validation would take place in a run that goes on as well."""
+    if not trainer.should_stop:
+        return True
+    fit = trainer.fit_loop
+    assert fit._data_fetcher is not None
+    trainer.should_stop = False
+    due = fit.epoch_loop._should_check_val_fx(fit._data_fetcher)
+    trainer.should_stop = True
+    return due
+
+
+def _check_length(trainer: L.Trainer) -> None:
+    done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    steps = trainer.num_training_batches
+    if done > steps:
+        raise InputError(
+            f"trainer.limit_train_batches makes epochs of {steps} steps, and the checkpoint is of "
+            f"step {done} of its epoch: expected {done} or more; resume with the limit of before."
+        )
 
 
 def _begin_next_epoch(fit: _FitLoop) -> None:

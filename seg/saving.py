@@ -22,7 +22,8 @@ class RunCheckpoint(ModelCheckpoint):
     A checkpoint that a validation chose holds the weights of that validation: it is saved when the
     validation ends, and at no other moment. Lightning's own also saves in between, with the score
     of an earlier validation, and renews `last.ckpt` only together with another checkpoint: a run
-    that no longer improves would be resumed from its best epoch.
+    that no longer improves would be resumed from its best epoch. A run that ends within an epoch is
+    saved as it is before that epoch's end, which is still to come when it is resumed.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -39,8 +40,16 @@ class RunCheckpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save what no validation chose, and `last.ckpt`."""
-        super().on_train_epoch_end(trainer, pl_module)
-        self._renew_last(trainer)
+        if trainer.fit_loop.epoch_loop._num_ready_batches_reached():
+            super().on_train_epoch_end(trainer, pl_module)
+            self._renew_last(trainer, due=self._is_due(trainer) or _run_ends(trainer))
+        elif self._should_save_on_train_epoch_end(trainer) and not self.best_model_path:
+            # a mean over a part of an epoch is compared with no other
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def save_unfinished(self, trainer: L.Trainer) -> None:
+        """Save a run that ends within an epoch, with all state as it is after the last step."""
+        self._renew_last(trainer, due=True)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save what this validation chose; after a validation within an epoch also `last.ckpt`."""
@@ -49,15 +58,15 @@ class RunCheckpoint(ModelCheckpoint):
         elif self._is_due(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            self._renew_last(trainer)
+            self._renew_last(trainer, due=self._is_due(trainer))
 
     def _is_due(self, trainer: L.Trainer) -> bool:
         if trainer.fast_dev_run or trainer.sanity_checking or trainer.state.fn != "fit":  # type: ignore[attr-defined]
             return False
         return self._every_n_epochs >= 1 and (trainer.current_epoch + 1) % self._every_n_epochs == 0
 
-    def _renew_last(self, trainer: L.Trainer) -> None:
-        if self._is_due(trainer) and self._last_renewed != trainer.global_step:
+    def _renew_last(self, trainer: L.Trainer, *, due: bool) -> None:
+        if due and not trainer.fast_dev_run and self._last_renewed != trainer.global_step:  # type: ignore[attr-defined]
             saved = self._last_global_step_saved
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
             self._last_global_step_saved = saved  # the best of this step may still be due
@@ -119,6 +128,15 @@ def _check_names(callback: ModelCheckpoint, trainer: L.Trainer) -> None:
             f"{type(callback).__name__}: save_top_k {callback.save_top_k} keeps several "
             f"checkpoints, and all would be {filename}.ckpt; set filename to {filename}-{{step}}."
         )
+
+
+def _run_ends(trainer: L.Trainer) -> bool:
+    """Whether the epoch that ends is the last; Lightning's own answer would print it."""
+    fit: Any = trainer.fit_loop
+    epochs = fit.epoch_progress.current.processed
+    limits = ((fit.max_steps, trainer.global_step), (fit.max_epochs, epochs))
+    reached = any(0 <= limit <= count for limit, count in limits)
+    return reached or bool(trainer.should_stop and fit._can_stop_early)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

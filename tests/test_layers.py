@@ -13,9 +13,9 @@ PACKAGE = ROOT / "seg"
 
 LAYERS = [
     {"constants", "errors"},
-    {"files", "board", "ranks", "progress", "stopping", "resuming"},
+    {"files", "board", "ranks", "progress", "stopping"},
     {"weighting", "saving"},
-    {"losses", "metrics"},
+    {"losses", "metrics", "resuming"},
     {"data", "networks", "optim", "inference", "sharding", "step", "telemetry"},
     {"preflight", "watchdog"},
     {"module"},

@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Checkpoint
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, Dataset
 
 from seg.data.loading import TrainLoader
@@ -35,11 +35,11 @@ class Data(L.LightningDataModule):
 class Recorder(L.LightningModule):
     """Notes all that happens, with the step that loggers are given."""
 
-    def __init__(self, plateau: bool) -> None:
+    def __init__(self, schedule: str) -> None:
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.events: list[tuple[Any, ...]] = []
-        self.plateau = plateau
+        self.schedule = schedule
 
     def note(self, *what: Any) -> None:
         logged = self.trainer.fit_loop.epoch_loop._batches_that_stepped
@@ -68,11 +68,13 @@ class Recorder(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(self.parameters(), 0.1, momentum=0.9)
-        if not self.plateau:
+        if self.schedule == "one cycle":
             # asked for the number of steps, Lightning makes the loader before it reads the place
             steps = self.trainer.estimated_stepping_batches
             scheduler = OneCycleLR(optimizer, 0.1, total_steps=int(steps))
             return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+        if self.schedule == "epochs":
+            return [optimizer], [StepLR(optimizer, 1, 0.7)]
         halving = ReduceLROnPlateau(optimizer, patience=0, factor=0.5)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": halving, "monitor": "value"}}
 
@@ -110,7 +112,7 @@ def fit(
     options: dict[str, Any], callbacks: Sequence[L.Callback], resumed: Path | None = None
 ) -> Recorder:
     settings = {"max_epochs": 3, **options}
-    module = Recorder(settings.pop("plateau", False))
+    module = Recorder(settings.pop("schedule", "one cycle"))
     trainer = L.Trainer(
         accelerator="cpu",
         logger=False,
@@ -128,7 +130,7 @@ def fit(
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "epochs": {},
-    "plateau": {"plateau": True},
+    "plateau": {"schedule": "plateau"},
     "max_steps": {"max_steps": 2 * EPOCH + 2, "max_epochs": -1},
     "two validations an epoch": {"val_check_interval": 0.5},
     "a validation every 3 steps": {"val_check_interval": 3, "check_val_every_n_epoch": None},

@@ -30,8 +30,7 @@ def streams(tmp_path_factory):
     runs = [[ranks, fit(f"{ranks}-{workers}", workers)] for ranks, workers in SPLITS]
     for (ranks, workers), (more, others) in RESUMES:
         name = f"{ranks}-to-{more}"
-        end = [f"--trainer.max_steps={MIDST}", f"--checkpoint.every_n_train_steps={MIDST}"]
-        runs.append([ranks, [*fit(name, workers), *end]])
+        runs.append([ranks, [*fit(name, workers), f"--trainer.max_steps={MIDST}"]])
         last = f"--ckpt_path=runs/{name}/version_0/checkpoints/last.ckpt"
         on = ["--trust=[tests]", "--trainer.max_steps=-1", f"--data.num_workers={others}"]
         runs.append([more, ["fit", last, *on]])

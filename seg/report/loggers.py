@@ -7,7 +7,8 @@ from pathlib import Path
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from seg.checkpoint import run_folder, steps_done
+from seg.checkpoint import read_checkpoint, run_folder
+from seg.resuming import epoch_is_over
 
 
 def run_loggers(config: Namespace) -> list[Logger]:
@@ -28,16 +29,21 @@ def run_loggers(config: Namespace) -> list[Logger]:
 
 
 def resumed_csv_logger(root: str, name: str, version: str, checkpoint: str) -> CSVLogger:
-    """A CSV logger that keeps what its file holds up to the checkpoint."""
+    """A CSV logger that keeps what its file holds up to the checkpoint.
+
+    The means of an epoch that goes on are left out: they are of a part of it.
+    """
     file = Path(root) / name / version / "metrics.csv"
     rows = list(csv.DictReader(file.read_text().splitlines())) if file.is_file() else []
-    done = steps_done(checkpoint)
+    saved = read_checkpoint(checkpoint)
+    done = int(saved["global_step"])
+    part = None if epoch_is_over(saved) else done - 1
     logger = CSVLogger(root, name, version)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Experiment logs directory")  # it is meant to be there
         logger.experiment.metrics = [
             {key: value for key, value in row.items() if value}
             for row in rows
-            if int(row["step"]) < done
+            if int(row["step"]) < done and not (int(row["step"]) == part and row.get("train/loss"))
         ]
     return logger
