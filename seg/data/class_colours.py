@@ -101,7 +101,8 @@ class ClassColours:
         Raises:
             DataError: If the mask can be read in both ways, and they differ.
         """
-        if self.telling.any() and cv2.LUT(used, self.telling).any():
+        up_to_most = self.telling[: int(used.max()) + 1]  # the maximum is far cheaper than a table
+        if up_to_most.any() and cv2.LUT(used, self.telling).any():
             return self.grey_ids
         if not self.all_grey or not self._clashes.any():
             return None
