@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
-from seg.preflight import has_fast_bf16
+from seg.training.preflight import has_fast_bf16
 
 ROOT = Path(__file__).resolve().parents[1]
 CAMVID = ["-c", "configs/data/camvid.yaml"]

@@ -27,14 +27,14 @@ from bench_measure import interleaved, machine
 from PIL import Image
 
 from seg.data import ClassFirstSampler, RepeatFactorSampler, SegmentationDataModule
-from seg.data.labels import Labels
-from seg.data.reading import read_mask
-from seg.data.regions import find_regions
+from seg.data.files.decoding import read_mask
+from seg.data.files.labels import Labels
+from seg.data.scan.components import find_regions
 from seg.data.synthetic import SyntheticDataset
+from seg.distributed.ranks import ALONE
 from seg.losses import CompoundLoss, CrossEntropyLoss, DiceLoss
-from seg.ranks import ALONE
-from seg.step import Share, step_loss
-from seg.telemetry import EVERY, StepWatch
+from seg.training.class_shares import EVERY, StepWatch
+from seg.training.step import Share, step_loss
 
 CPU = torch.device("cpu")
 CLASSES = 5

@@ -38,9 +38,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
 
+from seg.distributed.ranks import Ranks
 from seg.losses import CrossEntropyLoss
-from seg.ranks import Ranks
-from seg.step import Share, step_loss
+from seg.training.step import Share, step_loss
 
 CPU = torch.device("cpu")
 CLASSES = 19

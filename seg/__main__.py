@@ -2,7 +2,7 @@
 
 import sys
 
-from seg.cli import main
+from seg.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,24 +9,24 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 
+from seg.distributed.ranks import ALONE, Ranks, share_buffers
+from seg.distributed.sharding import shard
 from seg.errors import InputError
+from seg.evaluation.metrics import ConfusionMatrix, Scores, TermSums, named_scores, score_names
 from seg.inference import labels, predict_logits
 from seg.losses import SegmentationLoss
-from seg.metrics import ConfusionMatrix, Scores, TermSums, named_scores, score_names
 from seg.networks import load_encoder_weights, load_network_weights, normalisation
-from seg.optim import PolynomialDecay, build_scheduler, parameter_groups, scale_group
-from seg.preflight import (
+from seg.training.class_shares import ClassShares, NeverPredicted
+from seg.training.epoch_means import EpochMeans, reseed
+from seg.training.optim import PolynomialDecay, build_scheduler, parameter_groups, scale_group
+from seg.training.preflight import (
     check_freezing,
     check_output,
     check_settings,
     check_splitting,
     warn_of_slow_bf16,
 )
-from seg.progress import EpochMeans, reseed
-from seg.ranks import ALONE, Ranks, share_buffers
-from seg.sharding import shard
-from seg.step import Share, step_loss
-from seg.telemetry import ClassShares, NeverPredicted
+from seg.training.step import Share, step_loss
 
 log = logging.getLogger(__name__)
 

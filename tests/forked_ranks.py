@@ -13,7 +13,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from seg import cli
+from seg.cli import app as cli
 from tests.processes import free_port
 
 LIMIT = 180

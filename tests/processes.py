@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["seg.cli", "tests.moments"])
+CONTEXT.set_forkserver_preload(["seg.cli.app", "tests.moments"])
 LIMIT = 120.0
 
 
@@ -108,7 +108,7 @@ def _main(args: Sequence[str], cwd: str, output: str, environment: dict[str, str
     import torch
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-    from seg.cli import main
+    from seg.cli.app import main
 
     rank_zero_only.rank = int(environment.get("RANK", "0"))  # else read as lightning is imported
     torch.set_num_threads(1)

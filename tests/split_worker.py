@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.utils.data import DataLoader
 
-from seg.data.sampling import TrainBatchSampler
+from seg.data.sampling.batch_samplers import TrainBatchSampler
 from seg.losses import (
     BinaryCrossEntropyLoss,
     BinaryFocalLoss,

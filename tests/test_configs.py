@@ -11,8 +11,8 @@ import torch
 import yaml
 from jsonargparse import Namespace
 
-from seg import cli
-from seg.linking import link_network
+from seg.cli import app as cli
+from seg.cli.linking import link_network
 from tests.conftest import SMALL, write_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -159,7 +159,7 @@ def test_the_readme_names_only_files_that_exist():
 def test_weights_by_hub_name_are_left_to_the_networks_own_loading(monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "seg.linking.hub_normalisation", lambda *a: asked.append(a) or ([0.5] * 3, [0.25] * 3)
+        "seg.cli.linking.hub_normalisation", lambda *a: asked.append(a) or ([0.5] * 3, [0.25] * 3)
     )
     init_args = Namespace(encoder_name="resnet34", encoder_weights=None)
     network = Namespace(class_path="segmentation_models_pytorch.Unet", init_args=init_args)

@@ -6,8 +6,8 @@ import statistics
 import pytest
 import torch
 
+from tests.cli.test_app import CONFIGS
 from tests.processes import start
-from tests.test_cli import CONFIGS
 
 EPOCHS = 6
 PLAIN = ["-c", CONFIGS / "network/unet_small.yaml", "-c", CONFIGS / "optimizer/onecycle.yaml"]

@@ -13,13 +13,13 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 from torch.utils.data import DataLoader
 
-from seg.checkpoint import load_module
+from seg.lifecycle.checkpoint import load_module
 from seg.losses import CompoundLoss, CrossEntropyLoss, DiceLoss, TverskyLoss
 from seg.module import SegmentationModule
-from seg.telemetry import EVERY
+from seg.training.class_shares import EVERY
+from tests.cli.test_app import CONFIGS, per_class, run_of, seg
 from tests.conftest import SYNTHETIC
 from tests.processes import start
-from tests.test_cli import CONFIGS, per_class, run_of, seg
 
 pytestmark = [
     pytest.mark.skipif(

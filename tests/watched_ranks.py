@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from seg import watchdog
+from seg.distributed import watchdog
 from seg.errors import InputError
 from tests.processes import free_port
 

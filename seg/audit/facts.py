@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from seg.data import DataError, SegmentationDataModule, SegmentationDataset
-from seg.data.palettes import disagreement
-from seg.data.scan import Scan
+from seg.data.files.palettes import disagreement
+from seg.data.scan.table import Scan
 
 ROLES = ("train", "val", "test")
 

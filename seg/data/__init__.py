@@ -1,14 +1,14 @@
 """Files to samples to batches."""
 
-from seg.data.class_sampling import ClassFirstSampler, ImageSampler, RepeatFactorSampler
-from seg.data.copypaste import Components
-from seg.data.counting import ClassCounts
+from seg.data.augment.copy_paste import Components
+from seg.data.augment.transforms import CopyPaste
 from seg.data.datamodule import SegmentationDataModule
 from seg.data.dataset import SegmentationDataset
-from seg.data.header import DataError
+from seg.data.files.headers import DataError
+from seg.data.sampling.image_samplers import ClassFirstSampler, ImageSampler, RepeatFactorSampler
+from seg.data.scan.class_counts import ClassCounts
 from seg.data.settings import resolve_class_colors, resolve_class_names
 from seg.data.synthetic import SyntheticDataset
-from seg.data.transforms import CopyPaste
 
 __all__ = [
     "ClassCounts",

@@ -10,20 +10,20 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from seg.data.class_sampling import ImageSampler
-from seg.data.copypaste import Components
-from seg.data.counting import ClassCounts
+from seg.data.augment.copy_paste import Components
+from seg.data.augment.transforms import TrainingTransform
 from seg.data.dataset import Sample, SegmentationDataset
-from seg.data.labels import Labels
+from seg.data.files.labels import Labels
+from seg.data.files.pairing import Pairs, check, find_images, find_pairs
 from seg.data.loading import TrainLoader, default_workers, prepare_worker
-from seg.data.pairing import Pairs, check, find_images, find_pairs
-from seg.data.remembering import ScanMemory
-from seg.data.sampling import EvaluationBatchSampler, TrainBatchSampler
-from seg.data.scan import Scan
-from seg.data.scanning import Advance, accept, scan_masks
+from seg.data.sampling.batch_samplers import EvaluationBatchSampler, TrainBatchSampler
+from seg.data.sampling.image_samplers import ImageSampler
+from seg.data.scan.cache import ScanMemory
+from seg.data.scan.class_counts import ClassCounts
+from seg.data.scan.scan_masks import Advance, accept, scan_masks
+from seg.data.scan.table import Scan
 from seg.data.settings import check_settings, resolve_class_colors, resolve_class_names
 from seg.data.synthetic import SyntheticDataset
-from seg.data.transforms import TrainingTransform
 from seg.errors import InputError
 
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from seg.data.cropping import resize_image
-from seg.data.labels import Labels, MaskValues
-from seg.data.pairing import Pairs
-from seg.data.reading import read_image
-from seg.data.transforms import TrainingTransform
+from seg.data.augment.cropping import resize_image
+from seg.data.augment.transforms import TrainingTransform
+from seg.data.files.decoding import read_image
+from seg.data.files.labels import Labels, MaskValues
+from seg.data.files.pairing import Pairs
 
 Sample = dict[str, Any]
 

@@ -10,7 +10,7 @@ import cv2
 from torch.utils.data import DataLoader
 
 from seg.data.dataset import Sample
-from seg.data.sampling import TrainBatchSampler
+from seg.data.sampling.batch_samplers import TrainBatchSampler
 
 _MOST_WORKERS = 8
 _ONE_CALL = 1.0

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from seg.constants import IGNORE_INDEX
+from seg.data.augment.transforms import TrainingTransform
 from seg.data.dataset import Key, Sample, make_sample, parse_key
-from seg.data.labels import MaskValues
-from seg.data.transforms import TrainingTransform
+from seg.data.files.labels import MaskValues
 from seg.errors import InputError
 
 CLASS_NAMES = ("background", "plate", "disc", "bolt", "crack")

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from seg.constants import IGNORE_INDEX
+from seg.distributed.ranks import Ranks
 from seg.losses.checks import check_class_vector
-from seg.losses.sweep import sums_by_row
-from seg.ranks import Ranks
-from seg.weighting import class_weights, parse_policy
+from seg.losses.class_weights import class_weights, parse_policy
+from seg.losses.kernels.chunks import sums_by_row
 
 Reduction = Literal["none", "mean", "sum"]
 """`none` keeps one loss an element of the target, `mean` divides by the weights that count."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss, reduce_losses
 from seg.losses.checks import check_range
-from seg.losses.sweep import divisor_of_ids
+from seg.losses.kernels.chunks import divisor_of_ids
 from seg.losses.targets import softmax_inputs
 
 CANDIDATES = 2**25

@@ -10,9 +10,9 @@ from torch import Tensor
 from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss, check_reduction, reduce_losses
 from seg.losses.checks import check_class_vector, check_softmax_pair
-from seg.losses.fused import focal_share, focal_terms
-from seg.losses.nll import pixel_nll
-from seg.losses.sweep import can_sweep, divisor_of_ids
+from seg.losses.kernels.chunks import can_sweep, divisor_of_ids
+from seg.losses.kernels.focal import focal_share, focal_terms
+from seg.losses.kernels.nll import pixel_nll
 from seg.losses.targets import per_channel, softmax_inputs
 
 

@@ -12,9 +12,9 @@ from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss, check_reduction, reduce_losses
 from seg.losses.checks import check_class_vector, check_softmax_pair
 from seg.losses.cross_entropy import check_smoothing
-from seg.losses.fused import Gamma, focal_share, focal_terms
-from seg.losses.nll import pixel_nll
-from seg.losses.sweep import can_sweep, divisor_of_ids
+from seg.losses.kernels.chunks import can_sweep, divisor_of_ids
+from seg.losses.kernels.focal import Gamma, focal_share, focal_terms
+from seg.losses.kernels.nll import pixel_nll
 from seg.losses.targets import one_hot, per_channel, softmax_inputs
 
 

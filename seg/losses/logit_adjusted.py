@@ -10,8 +10,8 @@ from torch import Tensor
 from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss
 from seg.losses.checks import check_class_vector, check_softmax_pair
+from seg.losses.class_weights import log_priors
 from seg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
-from seg.weighting import log_priors
 
 
 def logit_adjusted_cross_entropy(

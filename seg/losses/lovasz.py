@@ -8,10 +8,10 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
+from seg.distributed.ranks import Ranks
 from seg.losses.base import Reduction, SegmentationLoss, mean_of, reduce_losses
-from seg.losses.ranking import hardest_first
+from seg.losses.kernels.ranking import hardest_first
 from seg.losses.targets import images_that_count, softmax_inputs
-from seg.ranks import Ranks
 
 
 def lovasz_softmax_loss(

@@ -7,10 +7,10 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
+from seg.distributed.ranks import ALONE, Ranks
 from seg.losses.base import Reduction, mean_of
 from seg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
-from seg.losses.ranking import among_hardest
-from seg.ranks import ALONE, Ranks
+from seg.losses.kernels.ranking import among_hardest
 
 
 def ohem_cross_entropy(

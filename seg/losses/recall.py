@@ -8,7 +8,7 @@ from seg.constants import IGNORE_INDEX
 from seg.losses.base import Reduction, SegmentationLoss
 from seg.losses.checks import check_class_vector
 from seg.losses.cross_entropy import cross_entropy, cross_entropy_share
-from seg.losses.sweep import can_sweep, divisor_of_ids, sums_by_row
+from seg.losses.kernels.chunks import can_sweep, divisor_of_ids, sums_by_row
 
 FLOOR = 0.01
 """Least weight of a class, so that one of which every pixel is found is not forgotten."""

@@ -5,10 +5,10 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
+from seg.distributed.ranks import Ranks
 from seg.losses.base import Reduction, SegmentationLoss, mean_of, reduce_losses
-from seg.losses.overlap import overlap_sums
+from seg.losses.kernels.overlap import overlap_sums
 from seg.losses.targets import images_that_count
-from seg.ranks import Ranks
 
 Target = Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"]
 

@@ -13,15 +13,15 @@ from rich.console import Console
 from torch import Tensor
 
 from seg.errors import InputError
+from seg.evaluation.metrics import per_class_records
 from seg.files import refuse_input_as_output
-from seg.metrics import per_class_records
+from seg.lifecycle.saving import RunCheckpoint
 from seg.module import SegmentationModule
 from seg.report.curves import plot_curves
 from seg.report.palette import default_colors
 from seg.report.previews import is_prediction, write_prediction, write_preview
 from seg.report.tables import print_per_class, read_per_class, write_per_class
 from seg.report.weights import print_weights
-from seg.saving import RunCheckpoint
 
 
 def class_colors(module: SegmentationModule) -> list[list[int]]:

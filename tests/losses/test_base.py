@@ -13,7 +13,7 @@ from seg.losses import (
     FocalLoss,
     SegmentationLoss,
 )
-from seg.weighting import POLICIES, class_weights
+from seg.losses.class_weights import POLICIES, class_weights
 
 PIXELS = [900, 80, 15, 5]
 IMAGE_PIXELS = [1000, 400, 200, 200]

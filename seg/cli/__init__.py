@@ -1,0 +1,1 @@
+"""The `seg` command: parsing, links between data and network, subcommands. Nothing imports it."""

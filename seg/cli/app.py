@@ -1,0 +1,256 @@
+"""The command line: `seg fit | validate | test | predict`, a LightningCLI over one YAML."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from rich.console import Console
+
+from seg.cli.commands import audit, calibrate, export, split
+from seg.cli.linking import link_network, with_checkpoint_config
+from seg.cli.monitors import check_monitors
+from seg.data import SegmentationDataModule, resolve_class_colors, resolve_class_names
+from seg.distributed.uneven_evaluation import UnevenEvaluation
+from seg.distributed.watchdog import Watchdog, describe
+from seg.errors import InputError
+from seg.lifecycle.checkpoint import run_folder
+from seg.lifecycle.resuming import ExactResume
+from seg.lifecycle.run_folder import run_loggers
+from seg.lifecycle.saving import RunCheckpoint, save_when_measured, with_atomic_saving
+from seg.lifecycle.signals import StopOnSignal, Stopped, raising_signals
+from seg.module import SegmentationModule
+from seg.report.callbacks import PredictionWriter, RunReport
+from seg.report.tables import print_per_class
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "audit": audit.main,
+    "calibrate": calibrate.main,
+    "export": export.main,
+    "split": split.main,
+}
+"""Subcommands beside the Trainer's: from the arguments after the name to an exit status."""
+
+DEFAULT_NETWORK = {
+    "class_path": "segmentation_models_pytorch.Unet",
+    "init_args": {"encoder_name": "resnet18", "encoder_weights": None},
+}
+SUMMARIES = {
+    "fit": "Train or fine-tune a network; --ckpt_path resumes a run.",
+    "validate": "Score a checkpoint on the validation split.",
+    "test": "Score a checkpoint on the test split.",
+    "predict": "Write the labels that a checkpoint gives to images.",
+}
+
+MORE = (
+    "Further commands, each with its own --help: seg audit (how imbalanced a data set is, and what "
+    "to set), seg split (lists of splits that all show every class), seg calibrate (what a trained "
+    "network gains from biases of its logits), seg export (a trained network as a program of torch "
+    "alone)."
+)
+
+CHECKPOINTS = {
+    "monitor": "val/miou",
+    "mode": "max",
+    "filename": "best",
+    "save_last": True,
+    "enable_version_counter": False,
+}
+
+_OF_NO_USE = (
+    ".isinstance.treespec, LeafSpec",  # between lightning 2.6 and torch 2.14
+    ".*callbacks used to create the checkpoint need to be provided",  # evaluation needs none
+    "Checkpoint directory .* exists and is not empty",  # of a run that is resumed
+)
+
+
+class SegCLI(LightningCLI):
+    """LightningCLI that links data, network and loss, and reads a checkpoint's configuration."""
+
+    def __init__(self, args: Sequence[str], watchdog: Watchdog):
+        self.watchdog = watchdog
+        super().__init__(
+            SegmentationModule,
+            SegmentationDataModule,
+            args=list(args),
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={
+                "max_epochs": 20,
+                "use_distributed_sampler": False,
+                "log_every_n_steps": 10,
+            },
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={
+                "prog": "seg",
+                "description": "Train, fine-tune and judge segmentation networks on rare classes.",
+                "epilog": MORE,
+                **{name: {"description": text} for name, text in SUMMARIES.items()},
+            },
+        )
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        """Make the parsers, with the summaries of this program's subcommands."""
+        super().setup_parser(*args, **kwargs)
+        for choice in self.parser._subcommands_action._choices_actions:  # type: ignore[union-attr]
+            choice.help = SUMMARIES[choice.dest]
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what is not the Trainer's, the module's or the data's, and the links."""
+        parser.add_argument(
+            "--trust",
+            type=str | list[str],
+            default=[],
+            help="Further packages whose classes a checkpoint may name, such as your own.",
+        )
+        loss = {"class_path": "seg.losses.CrossEntropyLoss"}
+        parser.set_defaults({"model.network": DEFAULT_NETWORK, "model.loss": loss})
+        for action in parser._actions:
+            if action.dest == "model.network":
+                # of thousands of known modules, the help would list all
+                action.extra_help = lambda: ", any torch.nn.Module"  # type: ignore[attr-defined]
+        names = ("data.root", "data.class_names")
+        parser.link_arguments(names, "model.class_names", compute_fn=resolve_class_names)
+        colors = ("data.root", "data.class_colors")
+        parser.link_arguments(colors, "model.class_colors", compute_fn=resolve_class_colors)
+        parser.link_arguments("data.in_channels", "model.in_channels")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            help_text = "Name of the run: its files go to runs/NAME/version_N. Default: the data's."
+            parser.add_argument("--name", type=str | None, default=None, help=help_text)
+            parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+            parser.set_defaults({f"checkpoint.{k}": v for k, v in CHECKPOINTS.items()})
+        else:
+            help_text = "Folder for the results. Default: beside the checkpoint's run."
+            parser.add_argument("--output", type=str | None, default=None, help=help_text)
+        if subcommand in ("validate", "test"):
+            parser.set_defaults({"verbose": False})  # the table of classes says it all
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, a checkpoint's own configuration first, so that files and flags win over it."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args(with_checkpoint_config(args))
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave out Lightning's own reading, which would let the checkpoint win over the flags."""
+
+    def before_instantiate_classes(self) -> None:
+        """Link what depends on the classes chosen, and keep the configuration as it then is."""
+        config = self.config[self.subcommand]
+        if self.subcommand != "fit":
+            self.save_config_callback = None
+            if config.ckpt_path is None:
+                raise InputError(
+                    f"seg {self.subcommand} needs a trained network: give --ckpt_path FILE."
+                )
+        if self.subcommand == "predict" and config.data.predict is None:
+            raise InputError("seg predict needs images: give --data.predict FOLDER_OR_FILES.")
+        if config.ckpt_path is not None:
+            config.model.init_from = None
+        link_network(config.model, config.ckpt_path is not None)
+
+    def instantiate_classes(self) -> None:
+        """Instantiate; the module gets the configuration that its checkpoints will carry."""
+        super().instantiate_classes()
+        if self.subcommand == "predict":
+            self.datamodule.predict_output = self._output
+        self._dump_config()
+        self.model.run_config = self.config_dump
+
+    @property
+    def _output(self) -> Path:
+        """Folder of the results of an evaluation."""
+        config = self.config[self.subcommand]
+        return Path(config.output or run_folder(config.ckpt_path) / str(self.subcommand))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Give the Trainer a folder for the run, and the callbacks that write into it."""
+        config = self.config[self.subcommand]
+        callbacks: list[Any]
+        if self.subcommand == "fit":
+            checkpoint = self._get(self.config_init, "checkpoint")
+            callbacks = [UnevenEvaluation(), RunReport(checkpoint=checkpoint)]
+            given = self._get(self.config_init, "trainer")
+            kwargs["plugins"] = with_atomic_saving(given.plugins, given.strategy)
+            if config.trainer.logger in (None, True):
+                kwargs["logger"] = run_loggers(config)
+                callbacks.append(LearningRateMonitor())
+        else:
+            kwargs |= {"logger": False, "enable_checkpointing": False}
+            writer = PredictionWriter if self.subcommand == "predict" else RunReport
+            callbacks = [UnevenEvaluation(), writer(self._output)]
+        self.trainer_defaults["callbacks"] = callbacks
+        trainer = super().instantiate_trainer(**kwargs)
+        if self.subcommand == "fit":
+            ExactResume().attach(trainer)
+        self.watchdog.guard(trainer)
+        StopOnSignal().attach(trainer)
+        return trainer
+
+    def before_fit(self) -> None:
+        """Refuse to watch what is never logged, and to save a score with other weights."""
+        check_monitors(self.trainer, self.model)
+        for callback in self.trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint):
+                save_when_measured(callback, self.trainer)
+
+    def after_fit(self) -> None:
+        """Print the best validation's table and what can be done next."""
+        report = next(c for c in self.trainer.callbacks if isinstance(c, RunReport))  # type: ignore[attr-defined]
+        if self.trainer.is_global_zero and report.record is not None:
+            print_per_class(report.record, title="validation split, best epoch")
+            checkpoint = self._get(self.config_init, "checkpoint")
+            _print_next_steps(checkpoint.best_model_path, report.folder)
+
+
+def _print_next_steps(best: str, folder: Path | None) -> None:
+    console = Console()
+    lines = [f"The run's files: {folder}"]
+    if best:
+        lines.append(f"Judge it on the test split: seg test --ckpt_path {best}")
+        lines.append(f"Label images: seg predict --ckpt_path {best} --data.predict FOLDER")
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True, highlight=False)
+
+
+def _show_messages() -> None:
+    """Show what `seg` has to say, and not what only developers of its libraries can change."""
+    logger = logging.getLogger("seg")
+    if not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+    logger.setLevel(logging.INFO)
+    for message in _OF_NO_USE:
+        warnings.filterwarnings("ignore", message)
+    lightnings = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    lightnings.addFilter(lambda record: "litlogger" not in record.getMessage())  # an advert
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Entry point of the `seg` command; returns the exit status."""
+    args = list(sys.argv[1:] if args is None else args)
+    _show_messages()
+    try:
+        if args and args[0] in COMMANDS:
+            return COMMANDS[args[0]](args[1:])
+        with raising_signals(), Watchdog() as watchdog:
+            SegCLI(args, watchdog)
+    except Stopped as stopped:
+        if stopped.message:
+            print(f"seg: {stopped.message}", file=sys.stderr)
+        return stopped.code
+    except InputError as error:
+        print(f"seg: error: {describe(error)}", file=sys.stderr)
+        return 2
+    return 0

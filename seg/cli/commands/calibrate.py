@@ -1,0 +1,225 @@
+"""`seg calibrate`: biases of the logits that a trained network decides better with.
+
+A checkpoint carries them as `calibration`: {"logit_bias": nats, one a logit, "temperature": T}, and
+the IoU of each class without and, on images they were not fitted to, with them: "iou" and
+"iou_biased". Of a split whose histograms exceed 512 MiB these are of every k-th pixel.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from seg.calibration import (
+    Fit,
+    LogOdds,
+    Sample,
+    below_largest,
+    calibration_errors,
+    cross_fitted,
+    fit_temperature,
+    log_odds,
+    prior_bias,
+    sample,
+)
+from seg.cli.data_parser import data_parser
+from seg.constants import IGNORE_INDEX
+from seg.data import SegmentationDataModule
+from seg.errors import InputError
+from seg.files import refuse_input_as_output, replacing
+from seg.inference.whole_images import predict_logits
+from seg.lifecycle.checkpoint import load_module, read_checkpoint, read_config
+from seg.module import SegmentationModule
+from seg.report.tables import print_wide
+
+KEPT = 2**29
+"""Bytes of the histograms of all images, and of the logits of sampled pixels: 512 MiB each."""
+
+
+def main(args: list[str]) -> int:
+    """Calibrate a checkpoint on the validation split; returns the exit status.
+
+    Raises:
+        InputError: If the checkpoint or the data cannot be read, or a setting does not fit them.
+    """
+    config = _parser().parse_args(args)
+    if config.ckpt_path is None:
+        raise InputError("seg calibrate needs a trained network: give --ckpt_path FILE.")
+    path = Path(config.ckpt_path)
+    if config.remove:
+        lines = [f"Without calibration: {_rewrite(path, Path(config.output or path), None)}"]
+    else:
+        target = Path(config.output or path.with_name(f"{path.stem}-calibrated.ckpt"))
+        refuse_input_as_output([target], [path])
+        lines = _calibrate(config, args, target)
+    for line in lines:
+        Console().print(line, markup=False, soft_wrap=True, highlight=False)
+    return 0
+
+
+def _calibrate(config: Namespace, args: Sequence[str], target: Path) -> list[str]:
+    """Calibrate, print the table and write the checkpoint; what else there is to say."""
+    trust = [config.trust] if isinstance(config.trust, str) else config.trust
+    module = load_module(config.ckpt_path, trust)
+    odds, pixels, unit = collect(module, _data(config.ckpt_path, trust, args))
+    temperature = fit_temperature(pixels)
+    errors = calibration_errors(pixels), calibration_errors(pixels, temperature)
+    lines = [f"temperature {temperature:.3f}"]
+    found: dict[str, Any] = {"temperature": temperature}
+    if config.priors is None:
+        fit = cross_fitted(odds, config.rarest)
+        bias = fit.bias * unit if fit.gain > 0 else np.zeros_like(fit.bias)
+        lines += _said_of(fit)
+        columns = {"IoU": fit.before, "calibrated": fit.after}
+        found |= {"iou": fit.before.tolist(), "iou_biased": fit.after.tolist()}
+    else:
+        priors = _priors(config.priors, module.class_names)
+        bias = prior_bias(pixels, priors)
+        columns = {"prior": priors}
+    columns = {"bias": bias, **columns, "ECE": errors[0], f"ECE at T={temperature:.2f}": errors[1]}
+    print_wide(_table(module.class_names, columns))
+    channels = module.loss.channels(len(module.class_names))
+    found["logit_bias"] = (bias if channels > 1 else bias[1:] - bias[:1]).tolist()
+    _rewrite(config.ckpt_path, target, found)
+    lines.append(f"Written: {target}")
+    return [*lines, f"Judge it on the test split: seg test --ckpt_path {target}"]
+
+
+def _said_of(fit: Fit) -> list[str]:
+    which = "all classes" if len(fit.classes) == len(fit.bias) else f"{len(fit.classes)} classes"
+    gain = (
+        f"mean IoU of {which} {fit.gain:+.4f} (standard error {fit.error:.4f}) on images that the "
+        "biases were not fitted to"
+    )
+    if fit.gain <= 0:
+        return [gain, "No bias gains more than its standard error: none is stored."]
+    rest = "; the rest gains less than its standard error" if fit.share < 1 else ""
+    return [gain, f"{fit.share:.1%} of the best biases are stored{rest}."]
+
+
+def collect(
+    module: SegmentationModule, data: SegmentationDataModule
+) -> tuple[list[LogOdds], Sample, float]:
+    """Of the validation split the log-odds of each image, a sample of pixels, and a temperature.
+
+    The temperature, which the log-odds are over, is that of the first batch, or 1 if it is less.
+    """
+    data.setup("validate")
+    collector = _Collector(module, KEPT // len(data.dataset("val")))
+    trainer = L.Trainer(
+        devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False
+    )
+    trainer.validate(collector, data.val_dataloader(), verbose=False)
+    return collector.odds, Sample.of(collector.samples), collector.temperature
+
+
+class _Collector(L.LightningModule):
+    """Keeps of what a network gives for each whole image what calibration needs.
+
+    Args:
+        module: With the network.
+        room: Bytes for what is kept of an image, twice.
+    """
+
+    def __init__(self, module: SegmentationModule, room: int) -> None:
+        super().__init__()
+        self.module, self.room = module, room
+        self.odds: list[LogOdds] = []
+        self.samples: list[Sample] = []
+        self.temperature = 1.0
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """At the masks' own size."""
+        images, masks = self.module.normalise(batch["image"]), batch["mask"]
+        logits = predict_logits(self.module.network, images, masks.shape[-2:])
+        pairs = [
+            below_largest(z, mask, IGNORE_INDEX) for z, mask in zip(logits, masks, strict=True)
+        ]
+        self.samples += [sample(*pair, self.room) for pair in pairs]
+        if batch_idx == 0 and any(len(labels) for _, labels in pairs):
+            self.temperature = max(1.0, fit_temperature(Sample.of(self.samples)))
+        self.odds += [log_odds(*pair, self.temperature).within(self.room) for pair in pairs]
+
+
+def _parser() -> ArgumentParser:
+    parser = data_parser("calibrate", "Biases that a trained network decides better with.")
+    parser.add_argument("--ckpt_path", type=str | None, help="The checkpoint; it stays as it is.")
+    parser.add_argument("--output", type=str | None, help="Default: beside it, -calibrated.ckpt.")
+    parser.add_argument(
+        "--rarest",
+        type=int | None,
+        help="Make best the mean IoU of so many of the rarest classes, not of all.",
+    )
+    parser.add_argument(
+        "--priors",
+        type=dict[str, float] | list[float] | None,
+        help="Share of each class's pixels where the network will be used, instead of a search.",
+    )
+    parser.add_argument("--remove", action="store_true", help="Take the calibration out again.")
+    parser.add_argument(
+        "--trust", type=str | list[str], default=[], help="Packages of classes it may name."
+    )
+    return parser
+
+
+def _data(path: str, trust: Sequence[str], args: Sequence[str]) -> SegmentationDataModule:
+    """The data of the checkpoint, with what the arguments change."""
+    given = {"data": {**read_config(path, trust)["data"], "predict": None}}
+    parser = _parser()
+    data = parser.instantiate(parser.parse_args(["--config", json.dumps(given), *args])).data
+    assert isinstance(data, SegmentationDataModule)
+    return data
+
+
+def _priors(given: dict[str, float] | list[float], class_names: Sequence[str]) -> Any:
+    """Shares in the order of the classes."""
+    if isinstance(given, list):
+        return np.array(given)
+    if set(given) != set(class_names):
+        raise InputError(
+            f"--priors names {sorted(given)}; expected a share for each of {list(class_names)}."
+        )
+    return np.array([given[name] for name in class_names])
+
+
+def _table(class_names: Sequence[str], columns: dict[str, Any]) -> Table:
+    """A row a class and one of means, for what has a mean."""
+    table = Table(title=Text("calibration"), box=box.SIMPLE_HEAD)
+    table.add_column("class", no_wrap=True)
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row, name in enumerate(class_names):
+        table.add_row(Text(name), *(_cell(h, values[row]) for h, values in columns.items()))
+    table.add_section()
+    means = (
+        "" if heading in ("bias", "prior") else _cell(heading, np.nanmean(values))
+        for heading, values in columns.items()
+    )
+    table.add_row("mean", *means, style="bold")
+    return table
+
+
+def _cell(heading: str, value: float) -> str:
+    if np.isnan(value):
+        return "–"
+    return f"{value:+.3f}" if heading == "bias" else f"{value:.4f}"
+
+
+def _rewrite(source: str | Path, target: Path, calibration: dict[str, Any] | None) -> Path:
+    """Write a checkpoint again with another calibration, or with none."""
+    checkpoint = read_checkpoint(source)
+    checkpoint.pop("calibration", None)
+    if calibration is not None:
+        checkpoint["calibration"] = calibration
+    with replacing(target) as path:
+        torch.save(checkpoint, path)
+    return target

@@ -1,0 +1,151 @@
+"""`seg split`: lists of a training, a validation and a test split that show every class."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from seg.cli.data_parser import advancing, data_parser
+from seg.data import DataError, SegmentationDataModule, SegmentationDataset
+from seg.data.splitting import Unmet, stratify
+from seg.errors import InputError
+from seg.files import refuse_input_as_output, replacing
+from seg.report.tables import print_wide
+
+FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+
+def main(args: list[str]) -> int:
+    """Divide the images of a YAML; returns the exit status.
+
+    Raises:
+        InputError: If the data cannot be read, or cannot be divided as asked.
+    """
+    parser = data_parser("split", "Divide images so that every split shows every class.")
+    parser.add_argument("--output", default="splits", help="Folder of the lists.")
+    parser.add_argument(
+        "--fractions", type=dict[str, float], default=FRACTIONS, help="Share of each split."
+    )
+    parser.add_argument(
+        "--group",
+        type=str | None,
+        help="Regular expression, found in the name of each image: images in which its first "
+        "group (or all of it) is the same, say a patient or a video, stay together.",
+    )
+    parser.add_argument("--min_images", type=int, default=1, help="Of each class, in each split.")
+    parser.add_argument("--seed", type=int, default=0, help="Of the order of what is equal.")
+    config = parser.parse_args(args)
+    _refuse_divided_folders(config.data)
+    folder = Path(config.output).resolve()
+    if config.data.split_files is not None:
+        lists = Path(config.data.root, config.data.split_files)
+        read = [str(lists).replace("{split}", split) for split in config.fractions]
+        refuse_input_as_output([folder / f"{split}.txt" for split in config.fractions], read)
+    config.data.split_files = None
+    config.data.split_fractions = {config.data.train_split: 1.0}
+    data = parser.instantiate(config).data
+    names, pixels = _scanned(data)
+    groups = names if config.group is None else [_group(config.group, name) for name in names]
+    splits = list(config.fractions)
+    place = _stratified(data.class_names, pixels, groups, config)
+    for number, split in enumerate(splits):
+        listed = sorted(name for name, p in zip(names, place, strict=True) if p == number)
+        with replacing(folder / f"{split}.txt") as path:
+            path.write_text("".join(f"{name}\n" for name in listed), encoding="utf-8")
+    print_wide(_table(data.class_names, splits, pixels, place))
+    use = f"--data.split_fractions=null --data.split_files {folder}/{{split}}.txt"
+    Console().print(f"Use them with: {use}", markup=False, soft_wrap=True, highlight=False)
+    return 0
+
+
+def _refuse_divided_folders(data: Any) -> None:
+    if data.root is None:
+        raise InputError("seg split needs files: give --data.root PATH.")
+    for option in ("images", "masks"):
+        if "{split}" in data[option]:
+            raise InputError(
+                f"data.{option} {data[option]!r} has {{split}}: a list cannot move an image to "
+                "another folder; name the one folder of all images and the one of all masks."
+            )
+
+
+def _scanned(data: SegmentationDataModule) -> tuple[list[str], NDArray[np.int64]]:
+    """Names of all images, and pixels of each class in each of them."""
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        dataset = data.dataset("train")
+        scan, faults = data.try_scan("train", advancing(bar, "all images", len(dataset)))
+    if faults:
+        raise DataError("\n".join(faults[index] for index in sorted(faults)))
+    assert isinstance(dataset, SegmentationDataset)
+    return list(dataset.pairs.names), scan.pixels
+
+
+def _group(expression: str, name: str) -> str:
+    try:
+        found = re.search(expression, name)
+    except re.error as error:
+        raise InputError(f"--group {expression!r} is no regular expression: {error}.") from error
+    if found is None:
+        raise InputError(f"--group {expression!r} is not found in {name!r}; widen it.")
+    return str(found.group(min(1, found.re.groups)) or "")
+
+
+def _stratified(
+    class_names: Sequence[str], pixels: NDArray[np.int64], groups: Sequence[str], config: Any
+) -> NDArray[np.int64]:
+    """As `stratify`; what cannot be met is said with the numbers of the class."""
+    wanted = len(config.fractions) * config.min_images
+    for name, column in zip(class_names, pixels.T, strict=True):
+        images = int((column > 0).sum())
+        within = len({g for g, p in zip(groups, column, strict=True) if p})
+        few = images < wanted or (config.min_images > 0 and within < len(config.fractions))
+        if images and few:
+            raise InputError(
+                f"{name} is in {images} images of {within} groups, too few for {config.min_images} "
+                f"in each of {len(config.fractions)} splits; lower --min_images, or leave out a "
+                "split."
+            )
+    settings = list(config.fractions.values()), config.min_images, config.seed
+    try:
+        return stratify(pixels, groups, *settings)
+    except Unmet as unmet:
+        name, column = class_names[unmet.class_id], pixels[:, unmet.class_id]
+        within = len({g for g, p in zip(groups, column, strict=True) if p})
+        raise InputError(
+            f"{name} is in {int((column > 0).sum())} images of {within} groups; no division was "
+            f"found that gives {config.min_images} to each split without taking another class "
+            f"from one: {list(config.fractions)[unmet.split]} has {unmet.images} in the best. "
+            "Lower --min_images, or make groups smaller."
+        ) from unmet
+
+
+def _table(
+    class_names: Sequence[str],
+    splits: Sequence[str],
+    pixels: NDArray[np.int64],
+    place: NDArray[np.int64],
+) -> Table:
+    """Of each class the images in every split, and its share of the pixels there."""
+    table = Table(title=Text("images, and share of the pixels"), box=box.SIMPLE_HEAD)
+    table.add_column("class", no_wrap=True)
+    parts = {"all": pixels, **{s: pixels[place == i] for i, s in enumerate(splits)}}
+    for split in parts:
+        table.add_column(Text(split), justify="right", no_wrap=True)
+    for c, name in enumerate(class_names):
+        table.add_row(Text(name), *(_cell(part[:, c], part.sum()) for part in parts.values()))
+    table.add_section()
+    table.add_row("images", *(f"{len(part):,}" for part in parts.values()), style="bold")
+    return table
+
+
+def _cell(column: NDArray[np.int64], total: int) -> str:
+    share = 100 * column.sum() / total if total else 0.0
+    return f"{int((column > 0).sum()):,}  {share:.3f} %"

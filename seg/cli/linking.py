@@ -1,0 +1,122 @@
+"""What fills in a configuration: the data's classes, and a checkpoint's own configuration."""
+
+import inspect
+import json
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+
+from seg.errors import InputError
+from seg.lifecycle.checkpoint import read_config
+from seg.losses import CompoundLoss
+from seg.networks import hub_normalisation, is_weight_file
+
+
+def link_network(model: Namespace, weights_given: bool) -> None:
+    """Fill in what the network's constructor needs to know of the data and the loss.
+
+    Args:
+        model: The `model` part of the configuration, changed in place.
+        weights_given: Whether a checkpoint's weights follow, so that none are fetched.
+
+    Raises:
+        InputError: If a value configured by hand contradicts the data.
+    """
+    if "init_args" not in model.network:
+        model.network.init_args = Namespace()  # type: ignore[no-untyped-call]
+    init_args = model.network.init_args
+    parameters = inspect.signature(_import(model.network.class_path)).parameters
+    logits = _channels(model.loss, len(model.class_names))
+    for key, value in (("classes", logits), ("in_channels", model.in_channels)):
+        if key in parameters:
+            given = init_args.get(key)
+            if given not in (None, value, parameters[key].default):
+                raise InputError(
+                    f"model.network.init_args.{key} is {given}, but the data and the loss need "
+                    f"{value}; leave it out, it is filled in."
+                )
+            init_args[key] = value
+    if "encoder_weights" in parameters:
+        weights = model.encoder_weights or init_args.get("encoder_weights")
+        from_file = weights is not None and is_weight_file(weights)
+        fresh = weights_given or model.init_from is not None
+        model.encoder_weights = weights if from_file and not fresh else None
+        init_args.encoder_weights = None if from_file or fresh else weights
+        if init_args.encoder_weights is not None and model.mean is None and model.std is None:
+            model.mean, model.std = hub_normalisation(
+                init_args.encoder_name, init_args.encoder_weights, model.in_channels
+            )
+
+
+def _channels(loss: Namespace, num_classes: int) -> int:
+    """Number of logits a pixel that a loss, or the first part of a sum of losses, needs."""
+    loss_class = _import(loss.class_path)
+    if issubclass(loss_class, CompoundLoss) and loss.init_args.parts:
+        return _channels(next(iter(loss.init_args.parts.values())), num_classes)
+    channels: int = loss_class.channels(num_classes)
+    return channels
+
+
+def _import(class_path: str) -> Any:
+    module, _, name = class_path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def with_checkpoint_config(args: Sequence[str]) -> list[str]:
+    """Put the configuration that a checkpoint carries before all other arguments.
+
+    Everything for `fit --ckpt_path`, which resumes; network and data for validate, test and
+    predict; the network alone for `--model.init_from`.
+    """
+    command, rest = (args[0], list(args[1:])) if args else ("", [])
+    trust = [name for value in _values(rest, "trust") for name in yaml.safe_load(f"[{value}]")]
+    given: list[str] = []
+    for path in _values(rest, "model.init_from")[-1:]:
+        given += _as_option({"model": _network_of(read_config(path, _flat(trust)))})
+    for path in _values(rest, "ckpt_path")[-1:]:
+        config = read_config(path, _flat(trust))
+        if command != "fit":
+            config = {"model": config["model"], "data": {**config["data"], "predict": None}}
+        given += _as_option(config)
+    return [command, *given, *rest] if args else []
+
+
+def _flat(names: list[Any]) -> list[str]:
+    return [n for name in names for n in (name if isinstance(name, list) else [name])]
+
+
+def _as_option(config: dict[str, Any]) -> list[str]:
+    return ["--config", json.dumps(config)]
+
+
+def _network_of(config: dict[str, Any]) -> dict[str, Any]:
+    model = config["model"]
+    for key in ("classes", "in_channels"):
+        model["network"].get("init_args", {}).pop(key, None)
+    return {key: model[key] for key in ("network", "mean", "std") if model.get(key) is not None}
+
+
+def _values(args: Sequence[str], key: str) -> list[str]:
+    """The values given for an option, in configuration files first, on the command line last."""
+    found: list[str] = []
+    flags: list[str] = []
+    for i, arg in enumerate(args):
+        name, has_value, value = arg.partition("=")
+        if not has_value and i + 1 < len(args):
+            value = args[i + 1]
+        if name in ("-c", "--config") and Path(value).is_file():
+            found += _value_in(value, key)
+        elif name in (f"--{key}", f"--{key}+"):
+            flags.append(value)
+    return [value for value in (*found, *flags) if value not in ("", "null")]
+
+
+def _value_in(file: str, key: str) -> list[str]:
+    value = yaml.safe_load(Path(file).read_text())
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return [] if value is None else [str(value)]

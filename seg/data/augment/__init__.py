@@ -1,0 +1,1 @@
+"""What changes images and masks together: transforms, crops, copy-paste. Data sets import it."""

@@ -1,0 +1,1 @@
+"""From a path to arrays: headers, decoding, labels, pairs. The rest of `seg.data` imports it."""

@@ -1,0 +1,199 @@
+"""Raw mask values to class ids, through one table that is made once."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from seg.constants import IGNORE_INDEX
+from seg.data.files.class_colors import UNKNOWN, ClassColours, Colours
+from seg.data.files.decoding import read_mask, read_mask_and_palette
+from seg.data.files.headers import DataError
+from seg.data.files.palettes import BLACK_AND_WHITE, Palette
+from seg.errors import InputError
+
+MAX_CLASSES = 254
+"""Class ids 0..253 leave 254 as a sentinel for unknown values and 255 for ignored pixels."""
+
+_TABLE_SIZE = 2**16
+
+Ids = NDArray[np.uint8]
+ToIds = Callable[[NDArray[Any]], Ids]
+
+
+class MaskValues(NamedTuple):
+    """A mask whose values are not yet class ids.
+
+    Attributes:
+        values: As stored, (H, W).
+        to_ids: From some of the values to class ids; they must hold each value that occurs.
+        palette: Colour of each value, if that is not looked at.
+    """
+
+    values: NDArray[Any]
+    to_ids: ToIds
+    palette: Palette | None = None
+
+
+class _FileTable(NamedTuple):
+    """Class id of each value of one file, and what is wrong where some ids (H, W) are unknown."""
+
+    ids: Ids
+    fault: Callable[[Path, NDArray[Any], Ids], DataError]
+
+
+class Labels:
+    """Reads masks as uint8 class ids: index masks by `label_map`, others by `class_colors`.
+
+    With `class_colors`, a palette mask is read by the colours of its own palette. A grey mask is
+    one of indices, unless it has values that can only be meant as colours, such as 255 where white
+    is a class.
+
+    Args:
+        num_classes: Number of classes C, at most 254.
+        label_map: Raw value of an index mask to class id, or to 255 to ignore it. Other values
+            must be class ids 0..C-1 or 255.
+        class_colors: RGB colour of each class in class order, for masks stored as colours or
+            with a palette. Left out, the indices of a palette are the values.
+        ignore_colors: RGB colours that are ignored, for masks stored as colours.
+
+    Raises:
+        InputError: If a number of classes, a label or a colour is outside its range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        label_map: Mapping[int, int] | None = None,
+        class_colors: Colours | None = None,
+        ignore_colors: Colours | None = None,
+    ) -> None:
+        if not 1 <= num_classes <= MAX_CLASSES:
+            raise InputError(f"{num_classes} classes, but 1 to {MAX_CLASSES} are possible.")
+        self.num_classes = num_classes
+        self._table = _value_table(num_classes, label_map or {})
+        self._plain = _FileTable(self._table, self._unknown_value)
+        self._colours: ClassColours | None = None
+        if class_colors is not None:
+            self._colours = ClassColours(
+                num_classes, class_colors, ignore_colors or [], self._table, label_map or {}
+            )
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for labels that read every mask alike."""
+        tables: list[NDArray[Any]] = [self._table]
+        colours = self._colours
+        if colours is not None:
+            tables += [colours.codes, colours.ids, colours.grey_ids, colours.telling]
+        return sha256(b"|".join(table.tobytes() for table in tables)).hexdigest()
+
+    def read(self, path: Path | str) -> Ids:
+        """Class ids of a mask file, uint8 of shape (H, W).
+
+        Raises:
+            DataError: If the file cannot be read, or holds a value or colour that has no class.
+        """
+        path = Path(path)
+        if self._colours is None:
+            raw, palette = read_mask(path), None
+        else:
+            raw, palette = read_mask_and_palette(path)
+        if raw.ndim == 3 and self._colours is not None:
+            return self._colours.of_rgb(path, raw)
+        if raw.ndim == 3:
+            raw = _single_channel(path, raw)
+        if raw.dtype not in (np.uint8, np.uint16):
+            raw = _as_uint16(path, raw)
+        return _mapped(path, raw, self._table_of(path, palette, raw))
+
+    def read_values(self, path: Path) -> MaskValues:
+        """What a mask file holds, for those who need the class ids of some pixels only.
+
+        Raises:
+            DataError: As `read`, for labels without a class when their ids are asked for.
+        """
+        raw, palette = read_mask_and_palette(path)
+        if raw.ndim == 3 or raw.dtype not in (np.uint8, np.uint16):
+            return MaskValues(self.read(path), lambda ids: ids)
+        unseen = palette if self._colours is None and palette is not BLACK_AND_WHITE else None
+        return MaskValues(raw, partial(self._ids_of_some, path, raw, palette), unseen)
+
+    def _ids_of_some(
+        self, path: Path, raw: NDArray[Any], palette: Palette | None, values: NDArray[Any]
+    ) -> Ids:
+        table = self._table_of(path, palette, values)
+        ids: Ids = table.ids[values]
+        if (ids == UNKNOWN).any():
+            return _mapped(path, raw, table)  # raises, with the pixels counted
+        return ids
+
+    def _table_of(self, path: Path, palette: Palette | None, used: NDArray[Any]) -> _FileTable:
+        """How the values of a file are read, among which are the `used` ones."""
+        colours = self._colours
+        if colours is None:
+            return self._plain
+        if palette is BLACK_AND_WHITE and not (
+            colours.all_grey and (colours.find(palette) != UNKNOWN).all()
+        ):
+            palette = None  # 0 and 1 are class ids
+        if palette is not None:
+            ids = colours.of_palette(palette, self._table[: np.iinfo(used.dtype).max + 1])
+            return _FileTable(ids, partial(colours.palette_fault, palette))
+        grey_ids = colours.of_grey(path, used) if used.dtype == np.uint8 else None
+        return self._plain if grey_ids is None else _FileTable(grey_ids, colours.grey_fault)
+
+    def _unknown_value(self, path: Path, raw: NDArray[Any], ids: Ids) -> DataError:
+        values, counts = np.unique(raw[ids == UNKNOWN], return_counts=True)
+        more = f" and {len(values) - 1} other values" if len(values) > 1 else ""
+        return DataError(
+            f"{path}: label {values[0]} ({counts[0]} pixels){more} is in neither label_map "
+            f"nor class ids 0..{self.num_classes - 1}; add it to data.label_map "
+            f"(map it to {IGNORE_INDEX} to ignore it)."
+        )
+
+
+def _mapped(path: Path, raw: NDArray[Any], table: _FileTable) -> Ids:
+    mapped = cv2.LUT(raw, table.ids[:256]) if raw.dtype == np.uint8 else table.ids[raw]
+    ids = np.asarray(mapped, np.uint8)
+    if (ids == UNKNOWN).any():
+        raise table.fault(path, raw, ids)
+    return ids
+
+
+def _value_table(num_classes: int, label_map: Mapping[int, int]) -> Ids:
+    table = np.full(_TABLE_SIZE, UNKNOWN, np.uint8)
+    table[:num_classes] = np.arange(num_classes)
+    table[IGNORE_INDEX] = IGNORE_INDEX
+    for value, label in label_map.items():
+        if not 0 <= value < _TABLE_SIZE:
+            raise InputError(f"data.label_map: value {value} is outside 0..{_TABLE_SIZE - 1}.")
+        if label != IGNORE_INDEX and not 0 <= label < num_classes:
+            raise InputError(
+                f"data.label_map: {value} maps to {label}, which is neither a class id "
+                f"0..{num_classes - 1} nor {IGNORE_INDEX}."
+            )
+        table[value] = label
+    return table
+
+
+def _single_channel(path: Path, raw: NDArray[Any]) -> NDArray[Any]:
+    if not ((raw[..., 0] == raw[..., 1]) & (raw[..., 0] == raw[..., 2])).all():
+        raise DataError(
+            f"{path}: the mask holds RGB colours; set data.class_colors to the colour of each "
+            "class (and data.ignore_colors)."
+        )
+    return raw[..., 0]  # indices saved as grey RGB
+
+
+def _as_uint16(path: Path, raw: NDArray[Any]) -> NDArray[np.uint16]:
+    values = np.unique(raw)
+    bad = values[(values != np.rint(values)) | (values < 0) | (values >= _TABLE_SIZE)]
+    if len(bad):
+        raise DataError(f"{path}: label {bad[0]} is no whole number from 0 to {_TABLE_SIZE - 1}.")
+    return raw.astype(np.uint16)

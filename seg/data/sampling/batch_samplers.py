@@ -1,0 +1,201 @@
+"""Which samples a step sees: a function of seed and step, never of ranks or workers."""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import BatchSampler, Sampler
+
+from seg.data.dataset import Key
+from seg.data.sampling.image_samplers import Draws
+from seg.errors import InputError
+
+Draw = Callable[[int, np.random.Generator], Draws]
+"""From the number of samples of an epoch to these samples."""
+
+_STREAM = {
+    "seed": "seed_everything",
+    "batch_size": "data.batch_size",
+    "length": "a number of training images of",
+    "drawn_by": "data.sampler",
+}
+"""What decides the order of the samples, and how the user knows it."""
+
+
+class TrainBatchSampler(Sampler[list[Key]]):
+    """Shuffled batches of one rank; over all ranks they make up one optimiser step.
+
+    Step k of an epoch takes entries k·B … (k+1)·B - 1 of an order seeded by (seed, epoch), dealt
+    out to the ranks in turn: a permutation, or what `draw` draws. Entries left over at the end of
+    an epoch are dropped. The place in the stream is a state: where `load_state_dict` puts it, the
+    next iteration begins, and every further one at the start of an epoch.
+
+    Args:
+        length: Number of samples.
+        batch_size: Samples of one optimiser step, B, over all ranks.
+        rank: This process, from 0.
+        world_size: Number of processes.
+        seed: Seed of the order.
+        draw: Draws the samples of an epoch; left out, each comes once.
+        sampler: Says what draws; a place in a stream is none in that of another.
+
+    Raises:
+        InputError: If the batch does not divide, or the samples are fewer than one batch.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
+        draw: Draw | None = None,
+        sampler: str | None = None,
+    ) -> None:
+        if length < batch_size:
+            raise InputError(
+                f"The train split has {length} images, fewer than data.batch_size {batch_size}; "
+                "lower data.batch_size."
+            )
+        _check_divides(batch_size, world_size)
+        self.length = length
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self.seed = seed
+        self.draw = draw
+        self.drawn_by = sampler
+        self.epoch = 0
+        self.step = 0
+        """Steps of the epoch that are done."""
+        self._begin = 0
+
+    @property
+    def sampler(self) -> "TrainBatchSampler":
+        """Itself: Lightning calls `set_epoch` on a batch sampler's `sampler`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of an epoch; within it already, stay."""
+        if epoch != self.epoch:
+            self.epoch, self.step, self._begin = epoch, 0, 0
+
+    def advance(self) -> None:
+        """Note that a step's batch was handed out; after an epoch's last the next epoch is due."""
+        self.step += 1
+        if self.step == len(self):
+            self.set_epoch(self.epoch + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the stream depends on, and the place in it; the same on every rank."""
+        place = {"epoch": self.epoch, "step": self.step}
+        return {name: getattr(self, name) for name in _STREAM} | place
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to a saved place, within an epoch or at the start of one, on any number of ranks.
+
+        Raises:
+            InputError: If it is a place in another stream.
+        """
+        for name, option in _STREAM.items():
+            if state.get(name) != getattr(self, name):
+                raise InputError(
+                    f"The checkpoint was written with {option} {state.get(name)}, and it is now "
+                    f"{getattr(self, name)}: the order of the training images would be another. "
+                    f"Resume with {option} {state.get(name)}, or start a new run from the "
+                    "checkpoint's network with --model.init_from."
+                )
+        self.epoch = state["epoch"]
+        self.step = self._begin = state["step"]
+
+    def __len__(self) -> int:
+        return self.length // self.batch_size
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, begin = self.epoch, self._begin
+        self.step, self._begin = begin, 0
+        order = self._order(epoch)
+        for start in range(begin * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            yield order[start + self.rank : start + self.batch_size : self.world_size]
+
+    def _order(self, epoch: int) -> list[Key]:
+        """The keys of all samples of an epoch, of all ranks."""
+        generator = np.random.default_rng([self.seed, epoch])
+        if self.draw is None:
+            return [(epoch, index) for index in generator.permutation(self.length).tolist()]
+        indices, places = self.draw(self.length, generator)
+        drawn = enumerate(zip(indices.tolist(), places.tolist(), strict=True))
+        return [(epoch, index, turn, place) for turn, (index, place) in drawn]
+
+
+class EvaluationBatchSampler(BatchSampler):
+    """Every image exactly once over the ranks, in batches of one size, never padded.
+
+    Rank r takes entries r, r + world_size, …, so that ranks may differ by one image and a rank
+    may have none. A batch is given out when it is full; what remains of each size comes last.
+
+    Args:
+        sampler: Indices to evaluate (Lightning hands in its own when predicting).
+        groups: What must be equal within a batch, one an index: usually height and width.
+        batch_size: Most images of a batch.
+        rank: This process, from 0.
+        world_size: Number of processes.
+        drop_last: Always false: evaluation leaves nothing out.
+
+    Raises:
+        InputError: If `drop_last` is asked for, or `batch_size` is not positive.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler[int] | Sequence[int],
+        groups: Sequence[Hashable],
+        batch_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        if drop_last:
+            raise InputError("drop_last would leave images out of an evaluation; keep it false.")
+        super().__init__(sampler, batch_size, drop_last=False)
+        indices = list(sampler)
+        of_ranks = [
+            _equal_batches(indices[r::world_size], groups, batch_size) for r in range(world_size)
+        ]
+        self._batches = of_ranks[rank]
+        self._length = max(map(len, of_ranks))
+
+    def __len__(self) -> int:
+        """Batches of the rank that has most.
+
+        Lightning leaves an evaluation of length 0 out altogether, for which ranks that have
+        images would wait when the counts are summed.
+        """
+        return self._length
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)
+
+
+def _check_divides(batch_size: int, world_size: int) -> None:
+    if batch_size < 1 or batch_size % world_size:
+        below = batch_size // world_size * world_size
+        nearest = f"{below} or {below + world_size}" if below > 0 else f"{world_size}"
+        raise InputError(
+            f"data.batch_size {batch_size} is the batch of one optimiser step and must divide by "
+            f"the {world_size} ranks; set it to {nearest}."
+        )
+
+
+def _equal_batches(
+    indices: Sequence[int], groups: Sequence[Hashable], batch_size: int
+) -> list[list[int]]:
+    batches: list[list[int]] = []
+    waiting: dict[Hashable, list[int]] = {}
+    for index in indices:
+        batch = waiting.setdefault(groups[index], [])
+        batch.append(index)
+        if len(batch) == batch_size:
+            batches.append(waiting.pop(groups[index]))
+    return [*batches, *waiting.values()]

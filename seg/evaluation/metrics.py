@@ -1,0 +1,289 @@
+"""Confusion counts, and the scores of every class that follow from them.
+
+Counts are integers and add up over images, batches and ranks, so a score never depends on how the
+evaluation was split. An absent class is NaN and outside every mean.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from seg.constants import IGNORE_INDEX
+
+
+def confusion_matrix(
+    prediction: Tensor, target: Tensor, num_classes: int, ignore_index: int = IGNORE_INDEX
+) -> Tensor:
+    """Counts the valid pixels of every pair of a true and a predicted class.
+
+    Args:
+        prediction: Predicted class ids of any integer dtype and shape.
+        target: True class ids in the same shape, or `ignore_index`.
+        num_classes: C; ids lie in [0, C).
+        ignore_index: Target value of the pixels to leave out, whatever the prediction there.
+
+    Returns:
+        int64 (C, C) on the device of the target, rows the truth, columns the prediction.
+
+    Raises:
+        ValueError: If the shapes or dtypes are wrong, or a valid pixel has an id outside [0, C).
+    """
+    _check_ids(prediction, target)
+    truth, predicted = target.long(), prediction.long()
+    ignored = truth == ignore_index
+    truth, predicted = truth.masked_fill(ignored, 0), predicted.masked_fill(ignored, 0)
+    _check_range("target", truth, num_classes, f" nor ignore_index {ignore_index}")
+    _check_range("prediction", predicted, num_classes, "")
+    # ignored pixels go to one more bin at the end, which is cut off
+    bins = (truth * num_classes + predicted).masked_fill(ignored, num_classes**2)
+    counts = torch.bincount(bins.flatten(), minlength=num_classes**2 + 1)
+    return counts[:-1].view(num_classes, num_classes)
+
+
+class ConfusionMatrix(Metric):
+    """Confusion counts over a whole data set, summed over the ranks when asked for.
+
+    Args:
+        num_classes: C; ids lie in [0, C).
+        ignore_index: Target value of the pixels to leave out.
+    """
+
+    full_state_update = False
+    counts: Tensor
+    images: Tensor
+
+    def __init__(self, num_classes: int, ignore_index: int = IGNORE_INDEX) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"num_classes={num_classes}: expected 1 or more.")
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        empty = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.add_state("counts", empty, dist_reduce_fx="sum")
+        self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Adds a batch of N images, ids (N, *d) each."""
+        self.counts += confusion_matrix(prediction, target, self.num_classes, self.ignore_index)
+        self.images += len(target)
+
+    def compute(self) -> Tensor:
+        """The counts of all ranks, int64 (C, C), rows the truth, columns the prediction."""
+        return self.counts.clone()
+
+    def scores(self) -> "Scores":
+        """The scores of all ranks with their number of images; every rank must ask for them."""
+        with self.sync_context():
+            return scores(self.counts, int(self.images))
+
+
+class TermSums(Metric):
+    """The terms of a loss, added up over a whole data set and over the ranks.
+
+    Args:
+        length: K, the number of terms.
+    """
+
+    full_state_update = False
+    terms: Tensor
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        # float64: sums over a whole split
+        self.add_state("terms", torch.zeros(length, dtype=torch.float64), dist_reduce_fx="sum")
+        self.set_dtype(torch.float64)
+
+    def update(self, terms: Tensor) -> None:
+        """Adds the terms (K,) of a batch."""
+        self.terms += terms
+
+    def compute(self) -> Tensor:
+        """The terms of all ranks, float64 (K,)."""
+        return self.terms.clone()
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores of every class, (C,) and float64 on the CPU, and of the whole; NaN means undefined.
+
+    Attributes:
+        iou: Intersection over union.
+        dice: Twice the intersection over the sum of truth and prediction, the F1 score.
+        precision: Share of the predicted pixels that are right.
+        recall: Share of the true pixels that are found.
+        pixels: True pixels of every class, int64.
+        miou: Mean IoU of the classes that occur in the truth or the prediction.
+        fwiou: IoU averaged with the true pixels as weights.
+        pixel_accuracy: Share of all pixels that are right.
+        images: Number of images counted.
+    """
+
+    iou: Tensor
+    dice: Tensor
+    precision: Tensor
+    recall: Tensor
+    pixels: Tensor
+    miou: float
+    fwiou: float
+    pixel_accuracy: float
+    images: int
+
+    def rare_miou(self, k: int) -> float:
+        """Mean IoU of the k rarest classes by true pixels, of those that occur in the truth."""
+        seen = torch.nonzero(self.pixels > 0).flatten()
+        order = torch.argsort(self.pixels[seen], stable=True)
+        return self.iou[seen[order[:k]]].mean().item()
+
+    @property
+    def worst_class_iou(self) -> float:
+        """Least IoU of the classes that are defined."""
+        known = self.iou[~self.iou.isnan()]
+        return known.min().item() if len(known) else float("nan")
+
+
+def scores(counts: Tensor, images: int = 0) -> Scores:
+    """Computes the scores of a confusion matrix.
+
+    A class in neither truth nor prediction is NaN throughout and outside every mean; one never
+    predicted has no precision, one absent from the truth no recall. Without a pixel all is NaN.
+
+    Args:
+        counts: Integers (C, C), rows the truth, columns the prediction.
+        images: Number of images counted.
+
+    Raises:
+        ValueError: If the counts are not integers >= 0 in a square.
+
+    Reference:
+        Everingham et al., The PASCAL VOC Challenge, 2010 (IoU); Long et al., Fully Convolutional
+        Networks, 2015, section 5 (mean and frequency weighted IoU, pixel accuracy).
+    """
+    _check_counts(counts)
+    counts = counts.detach().cpu().long()
+    hits, pixels, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+    iou = hits.double() / (pixels + predicted - hits)  # 0 / 0 is NaN, as it should be
+    seen = pixels > 0
+    total = pixels.sum()
+    return Scores(
+        iou=iou,
+        dice=2 * hits.double() / (pixels + predicted),
+        precision=hits.double() / predicted,
+        recall=hits.double() / pixels,
+        pixels=pixels,
+        miou=iou.nanmean().item(),
+        fwiou=((pixels[seen] * iou[seen]).sum() / total).item(),
+        pixel_accuracy=(hits.sum().double() / total).item(),
+        images=images,
+    )
+
+
+_OF_ALL = ("miou", "worst_class_iou", "fwiou", "pixel_accuracy")
+_OF_CLASSES = ("iou", "dice", "recall", "precision")
+
+
+def score_names(class_names: Sequence[str]) -> list[str]:
+    """What `named_scores` names."""
+    of_classes = (f"{kind}/{name}" for kind in _OF_CLASSES for name in class_names)
+    return ["miou_rare", *_OF_ALL, *of_classes]
+
+
+def named_scores(scores: Scores, class_names: Sequence[str], num_rare: int) -> dict[str, float]:
+    """Every score by a name that can be logged, such as iou/crack.
+
+    Args:
+        scores: Scores of C classes.
+        class_names: Their C names.
+        num_rare: Number of rarest classes that miou_rare is the mean of.
+    """
+    values = [getattr(scores, name) for name in _OF_ALL]
+    for kind in _OF_CLASSES:
+        values += getattr(scores, kind).tolist()
+    return dict(zip(score_names(class_names), [scores.rare_miou(num_rare), *values], strict=True))
+
+
+def per_class_records(scores: Scores, class_names: Sequence[str]) -> dict[str, Any]:
+    """Writes scores as primitives that JSON can hold, NaN as None.
+
+    Args:
+        scores: Scores of C classes.
+        class_names: Their C names.
+
+    Returns:
+        ``{"miou", "fwiou", "pixel_accuracy", "images", "classes"}``, where classes lists
+        ``{"name", "iou", "dice", "precision", "recall", "pixels"}`` in the order of the ids.
+
+    Raises:
+        ValueError: If there are not C names.
+    """
+    if len(class_names) != len(scores.pixels):
+        raise ValueError(
+            f"{len(class_names)} class names for scores of {len(scores.pixels)} classes; give one "
+            "name a class."
+        )
+    columns = {
+        "iou": _primitives(scores.iou),
+        "dice": _primitives(scores.dice),
+        "precision": _primitives(scores.precision),
+        "recall": _primitives(scores.recall),
+        "pixels": scores.pixels.tolist(),
+    }
+    return {
+        "miou": _primitive(scores.miou),
+        "fwiou": _primitive(scores.fwiou),
+        "pixel_accuracy": _primitive(scores.pixel_accuracy),
+        "images": scores.images,
+        "classes": [
+            {"name": str(name), **{key: column[index] for key, column in columns.items()}}
+            for index, name in enumerate(class_names)
+        ],
+    }
+
+
+def _primitive(value: float) -> float | None:
+    return None if value != value else value  # NaN is the only number unlike itself
+
+
+def _primitives(values: Tensor) -> list[float | None]:
+    return [_primitive(value) for value in values.tolist()]
+
+
+def _check_ids(prediction: Tensor, target: Tensor) -> None:
+    """Refuses what are not class ids in one shape."""
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in "
+            "shape: expected ids of the same pixels; pass logits.argmax(1) as the prediction."
+        )
+    for name, ids in (("prediction", prediction), ("target", target)):
+        if ids.is_floating_point() or ids.is_complex():
+            raise ValueError(
+                f"{name} of dtype {ids.dtype}: expected integer class ids; pass ids, not scores."
+            )
+
+
+def _check_range(name: str, ids: Tensor, num_classes: int, also: str) -> None:
+    """Refuses ids outside [0, C), which would be counted as another pair of classes."""
+    if ids.numel() == 0:
+        return
+    low, high = (value.item() for value in torch.aminmax(ids))
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"{name} holds {low if low < 0 else high}, which is neither a class id "
+            f"0..{num_classes - 1}{also}; check num_classes and the label map."
+        )
+
+
+def _check_counts(counts: Tensor) -> None:
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise ValueError(
+            f"counts of shape {tuple(counts.shape)}: expected (C, C), as from confusion_matrix."
+        )
+    if counts.is_floating_point() or (counts < 0).any():
+        raise ValueError(
+            f"counts of dtype {counts.dtype} with minimum {counts.min():g}: expected integers "
+            ">= 0, as from confusion_matrix."
+        )

@@ -1,0 +1,137 @@
+"""What is checked of network, loss and trainer before the first step."""
+
+import logging
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from torch import Tensor, nn
+
+from seg.errors import InputError
+from seg.inference.whole_images import pixel_stride
+from seg.losses import SegmentationLoss
+
+log = logging.getLogger(__name__)
+
+
+@torch.no_grad()
+def check_output(
+    network: nn.Module, loss: SegmentationLoss, class_names: list[str], images: Tensor
+) -> None:
+    """Refuse a network whose output is no logits of these classes at the size of the image.
+
+    Args:
+        network: From images to logits.
+        loss: Decides on the number of logits a pixel.
+        class_names: The classes.
+        images: One image (1, C_in, 1, 1), of which a larger one is made.
+    """
+    side = -(-64 // pixel_stride(network)) * pixel_stride(network)
+    images = images.expand(1, -1, side, side)
+    training = network.training
+    output = network.eval()(images)
+    network.train(training)
+    expected = (1, loss.channels(len(class_names)), side, side)
+    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if found != expected:
+        raise InputError(
+            f"model.network: {type(network).__name__} turns {tuple(images.shape)} into {found}; "
+            f"expected logits {expected} for the {len(class_names)} classes {class_names} and "
+            f"{type(loss).__name__}. Set its number of output channels, and no activation, "
+            "pooling or auxiliary output."
+        )
+
+
+def check_freezing(trainer: L.Trainer, freeze_encoder_epochs: int) -> None:
+    """Refuse a frozen encoder under DDP that waits for the gradient of every parameter."""
+    strategy = trainer.strategy
+    if (
+        freeze_encoder_epochs > 0
+        and isinstance(strategy, DDPStrategy)
+        and not strategy._ddp_kwargs.get("find_unused_parameters")
+    ):
+        raise InputError(
+            f"model.freeze_encoder_epochs={freeze_encoder_epochs} under DDP leaves parameters "
+            "without gradient; set --trainer.strategy ddp_find_unused_parameters_true."
+        )
+
+
+def check_splitting(trainer: L.Trainer, micro_batch_size: int | None) -> None:
+    """Refuse ways to split a step that would change its gradient, or that cannot be."""
+    schedulers = [
+        type(callback).__name__
+        for callback in trainer.callbacks  # type: ignore[attr-defined]
+        if isinstance(callback, GradientAccumulationScheduler)
+        and any(factor != 1 for factor in callback.scheduling.values())
+    ]
+    found: Any = schedulers or trainer.accumulate_grad_batches
+    if found != 1:
+        raise InputError(
+            f"trainer.accumulate_grad_batches={found}: the mean of micro-batches' losses is not "
+            "the loss of their batch. data.batch_size is the batch of one optimiser step; leave "
+            "it as large as you want, set model.micro_batch_size to what fits into memory, and "
+            "trainer.accumulate_grad_batches to 1."
+        )
+    strategy = trainer.strategy
+    if micro_batch_size is not None and not isinstance(
+        strategy, SingleDeviceStrategy | DDPStrategy
+    ):
+        raise InputError(
+            f"model.micro_batch_size={micro_batch_size} under {type(strategy).__name__}, which "
+            "sends gradients as they are made; leave it out and train on more devices or with a "
+            "smaller data.batch_size, or use --trainer.strategy ddp."
+        )
+
+
+def has_fast_bf16() -> bool:
+    """Whether bf16 is computed by vector instructions on this processor, by oneDNN's rule.
+
+    Without AVX-512, or bf16 on ARM, torch falls back to loops: on AVX2 a U-Net's step took ten
+    times as long as in fp32.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def warn_of_slow_bf16(trainer: L.Trainer) -> None:
+    """Say so where bf16 was asked of a processor that has no instructions for it."""
+    precision = str(trainer.precision)
+    on_cpu = trainer.strategy.root_device.type == "cpu"
+    if precision.startswith("bf16") and on_cpu and trainer.is_global_zero and not has_fast_bf16():
+        log.warning(
+            f"trainer.precision={precision}: this processor has no instructions for bf16, with "
+            "which a step can take ten times as long as in fp32; set "
+            "--trainer.precision 32-true."
+        )
+
+
+def check_settings(module: Any, mean: list[float] | None, std: list[float] | None) -> None:
+    """Refuse settings of a SegmentationModule that do not fit its network, loss or classes."""
+    if module.loss.reduction == "none":
+        raise InputError("model.loss: reduction is none; training needs mean or sum.")
+    if module.micro_batch_size is not None and module.micro_batch_size < 1:
+        raise InputError(
+            f"model.micro_batch_size={module.micro_batch_size}: expected 1 image or more, or "
+            "leave it out."
+        )
+    if not 1 <= module.num_rare <= len(module.class_names):
+        raise InputError(
+            f"model.num_rare={module.num_rare}: expected 1 to {len(module.class_names)}, the "
+            "number of classes, or leave it out."
+        )
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and len(values) != module.in_channels:
+            raise InputError(
+                f"model.{name}: {len(values)} values for {module.in_channels} channels; "
+                "give one a channel of data.in_channels."
+            )
+    wants_encoder = module.freeze_encoder_epochs > 0 or module.encoder_lr_factor != 1.0
+    if wants_encoder and module.encoder is None:
+        raise InputError(
+            f"model.freeze_encoder_epochs={module.freeze_encoder_epochs}, "
+            f"model.encoder_lr_factor={module.encoder_lr_factor}: {type(module.network).__name__} "
+            "has no encoder; leave them out or use a network with an encoder."
+        )

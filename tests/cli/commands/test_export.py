@@ -1,0 +1,118 @@
+"""`seg export`: what the program decides, where neither `seg` nor the network's package is."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+
+from seg.cli.commands.export import CLASSES, export
+from seg.errors import InputError
+from seg.lifecycle.checkpoint import load_module
+from seg.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
+from seg.module import SegmentationModule
+from tests.cli.test_app import run_of, seg
+from tests.conftest import SYNTHETIC
+
+BIAS = [0.0, 0.1, 0.2, 0.4, 0.8]
+ALONE = f"""
+import sys, torch
+files = {{"{CLASSES}": ""}}
+program = torch.export.load(sys.argv[1], extra_files=files).module()
+torch.save(program(torch.load(sys.argv[2])), sys.argv[3])
+print(files["{CLASSES}"])
+assert not {{"seg", "segmentation_models_pytorch", "timm"}} & set(sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A checkpoint with biases, of a run whose images have no common size."""
+    folder = tmp_path_factory.mktemp("runs")
+    assert seg("fit", *SYNTHETIC, "--trainer.default_root_dir", folder) == 0
+    path = run_of(folder) / "checkpoints/last.ckpt"
+    held = torch.load(path, weights_only=True)
+    torch.save({**held, "calibration": {"logit_bias": BIAS}}, path)
+    return path
+
+
+def pictures(count, channels=3, size=(64, 96)):
+    generator = torch.Generator().manual_seed(0)
+    small = torch.randint(0, 256, (count, channels, 8, 8), generator=generator).float()
+    return nn.functional.interpolate(small, size=size, mode="bilinear").round().byte()
+
+
+@pytest.mark.parametrize("size", [(64, 96), (50, 70)])  # the second has to be padded
+def test_a_program_decides_alone_as_the_checkpoint_does(checkpoint, tmp_path, size):
+    target, images, found = (tmp_path / name for name in ("a.pt2", "images.pt", "labels.pt"))
+    given = ["--size", str([*size]), "--output", target]
+    assert seg("export", "--ckpt_path", checkpoint, *given) == 0
+    torch.save(pictures(3, size=size), images)
+    command = [sys.executable, "-I", "-W", "ignore", "-c", ALONE, target, images, found]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    module = load_module(str(checkpoint))
+    assert json.loads(done.stdout) == module.class_names
+    expected = module.labels(pictures(3, size=size))
+    assert torch.equal(torch.load(found), expected)
+    module.set_calibration(None)
+    assert not torch.equal(module.labels(pictures(3, size=size)), expected)
+
+
+def test_the_size_is_that_of_the_run_where_it_has_one(checkpoint, tmp_path, capsys):
+    held = torch.load(checkpoint, weights_only=True)
+    held["config"]["data"]["resize"] = [32, 64]
+    path = tmp_path / "resized.ckpt"
+    torch.save(held, path)
+    assert seg("export", "--ckpt_path", path) == 0
+    assert "(N, 3, 32, 64) to class ids, with the biases" in capsys.readouterr().out
+    program = torch.export.load(tmp_path / "resized.pt2").module()
+    assert program(pictures(1, size=(32, 64))).shape == (1, 32, 64)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "give --ckpt_path FILE"),
+        (["--ckpt_path", "CHECKPOINT"], "such as --size [480,640]"),
+        (["--ckpt_path", "CHECKPOINT", "--size", "[0,32]"], "expected a height and a width"),
+        (["--ckpt_path", "nothing.ckpt", "--size", "[32,32]"], "no such checkpoint"),
+    ],
+)
+def test_what_is_missing_is_said(checkpoint, capsys, args, said):
+    given = [checkpoint if arg == "CHECKPOINT" else arg for arg in args]
+    assert seg("export", *given) == 2
+    assert said in capsys.readouterr().err
+    assert not list(checkpoint.parent.glob("*.pt2"))
+
+
+@pytest.mark.parametrize("loss", [CrossEntropyLoss, BinaryCrossEntropyLoss])
+def test_two_classes_by_two_logits_or_one(loss):
+    torch.manual_seed(0)
+    logits = loss.channels(2)
+    network = smp.Unet("resnet18", encoder_weights=None, in_channels=4, classes=logits)
+    module = SegmentationModule(
+        network, loss(), ["ground", "crack"], in_channels=4, mean=[0.5] * 4, std=[0.2] * 4
+    ).eval()
+    bias = torch.linspace(0.01, 0.05, logits)
+    module.set_calibration({"logit_bias": bias.tolist()})
+    images = pictures(5, 4)
+    found = export(module, 64, 96).module()(images)
+    assert found.dtype == torch.uint8
+    assert torch.equal(found, module.labels(images))
+
+
+class Branching(nn.Conv2d):
+    """What it computes hangs on a value."""
+
+    def forward(self, images):
+        return super().forward(images if images.sum() > 0 else -images)
+
+
+def test_a_network_that_cannot_be_traced_is_refused():
+    module = SegmentationModule(Branching(3, 2, 1), CrossEntropyLoss(), ["ground", "crack"])
+    with pytest.raises(InputError, match="Branching cannot be exported for images of 8 x 8: "):
+        export(module, 8, 8)
