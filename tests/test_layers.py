@@ -1,4 +1,4 @@
-"""Imports point one way: to lower layers, or to the same package."""
+"""Imports point one way: to lower layers, or to the same room."""
 
 import ast
 import os
@@ -13,26 +13,26 @@ PACKAGE = ROOT / "seg"
 
 LAYERS = [
     {"constants", "errors"},
-    {"files", "board", "ranks", "progress", "stopping"},
-    {"weighting", "saving"},
-    {"losses", "metrics", "resuming"},
-    {"data", "networks", "optim", "inference", "sharding", "step", "telemetry"},
-    {"preflight", "watchdog"},
+    {"files", "lightning_compat"},
+    {"distributed"},
+    {"losses", "inference", "evaluation", "calibration"},
+    {"data", "networks"},
+    {"audit", "training"},
     {"module"},
-    {"checkpoint", "monitors", "uneven"},
-    {"linking"},
+    {"lifecycle", "prediction"},
     {"report"},
-    {"audit", "calibration"},
-    {"commands"},
     {"cli"},
     {"__main__"},
 ]
-LEVEL = {group: level for level, groups in enumerate(LAYERS) for group in groups}
-APART_FROM_DATA = {"module", "networks", "optim", "checkpoint", "linking"}
+ALIASES = {"checkpoint", "metrics", "optim", "sharding"}
+"""Public paths of what lies in a room: they import from it, and nothing in `seg` imports them."""
+LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
+LEVEL |= dict.fromkeys(ALIASES, len(LAYERS))
+APART_FROM_DATA = {"module", "networks", "training", "lifecycle"}
 
 
 def module_name(path, package=PACKAGE):
-    """Dotted name of a source file, "seg.data.reading" or "seg.data" for its __init__.py."""
+    """Dotted name of a source file, "seg.data.dataset" or "seg.data" for its __init__.py."""
     parts = ("seg", *path.relative_to(package).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -51,13 +51,13 @@ def imported_names(path, package=PACKAGE):
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def group(name):
-    """The part of the package a dotted name belongs to: "data" for "seg.data.reading"."""
+def room(name):
+    """The part of the package a dotted name belongs to: "data" for "seg.data.dataset"."""
     return [*name.split("."), ""][1]
 
 
 def fault(importer, imported):
-    """What is wrong with `importer` importing `imported`, two groups; None if nothing is."""
+    """What is wrong with `importer` importing `imported`, two rooms; None if nothing is."""
     if importer == imported:
         return None
     for name in (importer, imported):
@@ -73,11 +73,11 @@ def fault(importer, imported):
 def faults(package):
     found = []
     for path in sorted(package.rglob("*.py")):
-        importer = group(module_name(path, package))
+        importer = room(module_name(path, package))
         for name in imported_names(path, package):
             is_own = name.split(".")[0] == "seg" and importer
-            if is_own and group(name) != "__version__":
-                wrong = fault(importer, group(name))
+            if is_own and room(name) != "__version__":
+                wrong = fault(importer, room(name))
                 found += [f"{path.relative_to(package)}: {wrong}"] if wrong else []
     return found
 
@@ -100,7 +100,7 @@ def test_every_import_inside_the_package_points_down():
 
 
 def test_every_module_has_a_layer():
-    assert {group(module_name(path)) for path in sources()} - {""} <= set(LEVEL)
+    assert {room(module_name(path)) for path in sources()} - {""} <= set(LEVEL)
 
 
 @pytest.mark.parametrize(
@@ -108,15 +108,16 @@ def test_every_module_has_a_layer():
     [
         ("losses/focal.py", "from seg.module import X", "seg.losses imports seg.module"),
         ("losses/focal.py", "from seg import cli", "seg.losses imports seg.cli"),
-        ("losses/focal.py", "import seg.metrics as m", "seg.losses imports seg.metrics"),
+        ("losses/focal.py", "import seg.evaluation.metrics", "seg.losses imports seg.evaluation"),
         ("losses/focal.py", "from ..report.tables import X", "seg.losses imports seg.report"),
         ("losses/focal.py", "from .. import data", "seg.losses imports seg.data"),
         ("losses/__init__.py", "from ..data import X", "seg.losses imports seg.data"),
-        ("metrics.py", "def f():\n    from . import module", "seg.metrics imports seg.module"),
-        ("module.py", "from seg.data.reading import X", "seg.module imports seg.data; they meet"),
-        ("data/reading.py", "from seg.module import X", "seg.data imports seg.module"),
-        ("checkpoint.py", "from seg.data import X", "seg.checkpoint imports seg.data; they meet"),
+        ("networks.py", "def f():\n    from . import module", "seg.networks imports seg.module"),
+        ("module.py", "from seg.data.dataset import X", "seg.module imports seg.data; they meet"),
+        ("data/dataset.py", "from seg.module import X", "seg.data imports seg.module"),
+        ("lifecycle/saving.py", "from seg.data import X", "seg.lifecycle imports seg.data; they"),
         ("losses/focal.py", "from seg.surprise import X", "seg.surprise has no layer"),
+        ("cli/app.py", "from seg.metrics import X", "seg.cli imports seg.metrics"),
     ],
 )
 def test_an_import_that_points_up_is_found(path, statement, expected, tmp_path):
@@ -129,16 +130,43 @@ def test_an_import_that_points_up_is_found(path, statement, expected, tmp_path):
 @pytest.mark.parametrize(
     ("path", "statement"),
     [
-        ("losses/focal.py", "from seg.weighting import X\nfrom .dice import Y\nimport torch"),
+        (
+            "losses/focal.py",
+            "from seg.distributed.ranks import X\nfrom .dice import Y\nimport torch",
+        ),
         ("losses/__init__.py", "from seg.losses.focal import X\nfrom .focal import Y"),
         ("report/callbacks.py", "from seg.module import X\nfrom seg.data import Y"),
-        ("cli.py", "from seg import data, __version__"),
+        ("cli/app.py", "from seg import data, __version__"),
+        ("metrics.py", "from seg.evaluation.metrics import X"),
     ],
 )
 def test_an_import_that_points_down_is_not_found(path, statement, tmp_path):
     (tmp_path / path).parent.mkdir(exist_ok=True)
     (tmp_path / path).write_text(statement)
     assert faults(tmp_path) == []
+
+
+def test_every_room_says_what_is_in_it():
+    empty = []
+    for folder in {path.parent for path in sources()}:
+        init = folder / "__init__.py"
+        text = ast.get_docstring(ast.parse(init.read_text())) if init.exists() else None
+        empty += [] if text else [str(folder.relative_to(PACKAGE))]
+    assert empty == []
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("seg.metrics", "ConfusionMatrix"),
+        ("seg.optim", "PolynomialDecay"),
+        ("seg.sharding", "ShardedStrategy"),
+        ("seg.checkpoint", "load_module"),
+    ],
+)
+def test_a_public_path_leads_to_what_lies_in_a_room(path, name):
+    code = f"from {path} import {name}; assert {name}.__module__ != {path!r}"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_albumentations_is_imported_in_one_file_so_that_it_can_be_replaced():

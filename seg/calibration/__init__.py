@@ -3,12 +3,12 @@
 from seg.calibration.fitting import Fit, cross_fitted
 from seg.calibration.histograms import LogOdds, below_largest, log_odds
 from seg.calibration.priors import prior_bias
-from seg.calibration.probabilities import Sample, calibration_errors, fit_temperature, sample
+from seg.calibration.probabilities import PixelSample, calibration_errors, fit_temperature, sample
 
 __all__ = [
     "Fit",
     "LogOdds",
-    "Sample",
+    "PixelSample",
     "below_largest",
     "calibration_errors",
     "cross_fitted",

@@ -4,11 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from seg.calibration.probabilities import Floats, Sample, log_probabilities, nll
+from seg.calibration.probabilities import Floats, PixelSample, log_probabilities, nll
 from seg.errors import InputError
 
 
-def prior_bias(pixels: Sample, priors: Floats) -> Floats:
+def prior_bias(pixels: PixelSample, priors: Floats) -> Floats:
     """Biases of the logits (C,), nats, for a domain with other priors and classes that look alike.
 
     Probabilities softmax(z / T + b) are fitted to the validation split first, as training with
@@ -37,7 +37,7 @@ def prior_bias(pixels: Sample, priors: Floats) -> Floats:
     return found
 
 
-def fit_biased_temperature(pixels: Sample) -> tuple[float, Floats]:
+def fit_biased_temperature(pixels: PixelSample) -> tuple[float, Floats]:
     """T and b (C,) with the largest likelihood of softmax(z / T + b), convex in 1 / T and b."""
     z = pixels.logits.astype(np.float64)
     size, c = z.shape

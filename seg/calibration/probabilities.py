@@ -19,7 +19,7 @@ _RANGE = (-3.0, 3.0)  # of log T
 Floats = NDArray[np.float64]
 
 
-class Sample(NamedTuple):
+class PixelSample(NamedTuple):
     """Logits and labels of P pixels.
 
     Attributes:
@@ -31,13 +31,13 @@ class Sample(NamedTuple):
     labels: NDArray[np.int64]
 
     @classmethod
-    def of(cls, parts: Sequence["Sample"]) -> "Sample":
+    def of(cls, parts: Sequence["PixelSample"]) -> "PixelSample":
         """Those of several images in one."""
         logits, labels = zip(*parts, strict=True)
         return cls(np.concatenate(logits), np.concatenate(labels))
 
 
-def sample(depths: Tensor, labels: Tensor, room: int) -> Sample:
+def sample(depths: Tensor, labels: Tensor, room: int) -> PixelSample:
     """Up to `PIXELS` pixels of one image, evenly spaced, whose logits fit into so many bytes.
 
     Args:
@@ -48,10 +48,12 @@ def sample(depths: Tensor, labels: Tensor, room: int) -> Sample:
     count = len(labels)
     size = min(PIXELS, room // (4 * len(depths)), count)
     chosen = torch.arange(size, device=labels.device) * count // max(1, size)
-    return Sample(-depths[:, chosen].T.cpu().numpy(), labels[chosen].long().cpu().numpy())
+    return PixelSample(-depths[:, chosen].T.cpu().numpy(), labels[chosen].long().cpu().numpy())
 
 
-def log_probabilities(pixels: Sample, temperature: float, bias: Floats | float = 0.0) -> Floats:
+def log_probabilities(
+    pixels: PixelSample, temperature: float, bias: Floats | float = 0.0
+) -> Floats:
     """Log-probabilities (P, C), softmax(z / T + b) with biases b (C,)."""
     found: Floats = log_softmax(pixels.logits.astype(np.float64) / temperature + bias, axis=1)
     return found
@@ -62,7 +64,7 @@ def nll(log_p: Floats, labels: NDArray[np.int64]) -> float:
     return float(-log_p[np.arange(len(labels)), labels].mean())
 
 
-def fit_temperature(pixels: Sample) -> float:
+def fit_temperature(pixels: PixelSample) -> float:
     """The temperature T with the largest likelihood, from 0.05 to 20.
 
     Reference:
@@ -77,7 +79,7 @@ def fit_temperature(pixels: Sample) -> float:
     return float(np.exp(found.x))
 
 
-def calibration_errors(pixels: Sample, temperature: float = 1.0) -> Floats:
+def calibration_errors(pixels: PixelSample, temperature: float = 1.0) -> Floats:
     """Classwise expected calibration error (C,), in 15 bins of equal width of the probability.
 
     Of class c it is Σ_b n_b / P |share of c in bin b - mean probability of c there|.

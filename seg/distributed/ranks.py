@@ -32,7 +32,7 @@ class Ranks:
         """
         if self.size == 1:
             return values
-        total: Tensor = _Sum.apply(values)
+        total: Tensor = _SumOverRanks.apply(values)
         return total
 
     def gather(self, values: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ ALONE = Ranks()
 """The one rank of a run without others."""
 
 
-class _Sum(torch.autograd.Function):
+class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
         total = values.detach().clone()

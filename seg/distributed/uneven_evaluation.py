@@ -6,8 +6,6 @@ import lightning as L
 import torch
 from torch.distributed.fsdp import FSDPModule
 
-from seg.module import SegmentationModule
-
 _SIDE = 64  # of an image that costs next to nothing; most networks take it
 
 
@@ -48,8 +46,8 @@ class UnevenEvaluation(L.Callback):
         self._make_up(trainer, pl_module, trainer.num_test_batches)
 
     def _make_up(self, trainer: L.Trainer, module: L.LightningModule, batches: Any) -> None:
-        if isinstance(module, SegmentationModule) and isinstance(module.network, FSDPModule):
-            size = (1, module.in_channels, _SIDE, _SIDE)
+        if isinstance(getattr(module, "network", None), FSDPModule):
+            size = (1, int(module.in_channels), _SIDE, _SIDE)  # type: ignore[arg-type]
             images = torch.zeros(size, dtype=torch.uint8, device=module.device)
             with torch.no_grad(), trainer.precision_plugin.forward_context():
                 for _ in range(self._batches, sum(batches)):

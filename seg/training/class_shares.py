@@ -1,7 +1,7 @@
 """What training does to each class: its share of the loss and of the gradient, and silence."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from seg.distributed.ranks import Ranks
 from seg.evaluation.metrics import Scores
-from seg.losses import SegmentationLoss
 from seg.losses.kernels.chunks import sums_by_row
 from seg.training.epoch_means import EpochMeans
+from seg.training.step import Parts
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +21,6 @@ EVERY = 10
 
 PATIENCE = 3
 """Validations without a single predicted pixel after which a class is named."""
-
-Parts = Mapping[str, tuple[float, SegmentationLoss]]
 
 
 class StepWatch:

@@ -8,7 +8,7 @@ micro-batches go forward twice: first without graph, for the logits of all of th
 of the loss by these, then one by one to pass that gradient on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from seg.distributed.ranks import Ranks
 from seg.losses import SegmentationLoss
 
-Parts = dict[str, tuple[float, SegmentationLoss]]
+Parts = Mapping[str, tuple[float, SegmentationLoss]]
 """Factor and loss of each part of a sum of losses, by name."""
 
 
@@ -68,7 +68,7 @@ def step_loss(
     """
     images, target, ranks = share
     objective = _Objective(parts, share, channels)
-    walk = _Walk(network, forward, objective, scaler)
+    walk = _Passes(network, forward, objective, scaler)
     size = micro_batch_size or len(images)
     batches = list(zip(torch.split(images, size), torch.split(target, size), strict=True))
     two_passes = len(batches) > 1 and objective.waits_for_logits
@@ -142,7 +142,7 @@ class _Made(NamedTuple):
     gradients: Sequence[Tensor] = ()
 
 
-class _Walk(NamedTuple):
+class _Passes(NamedTuple):
     """The network and what its micro-batches need."""
 
     network: nn.Module
@@ -152,7 +152,7 @@ class _Walk(NamedTuple):
 
     def one_pass(self, batches: Batches) -> tuple[Tensor, _Made]:
         """The last micro-batch's shares with graph, the gradients of those before."""
-        gradients = _Sum(self.network)
+        gradients = _GradientSum(self.network)
         for images, target in batches[:-1]:
             shares = self.objective(self.forward(images), target)
             gradients.add(self._scaled(shares))
@@ -167,7 +167,7 @@ class _Walk(NamedTuple):
         shares = self.objective(logits, torch.cat([target for _, target in batches]))
         (slope,) = torch.autograd.grad(self._scaled(shares), logits)
         slopes = torch.split(slope, len(batches[0][0]))
-        gradients = _Sum(self.network)
+        gradients = _GradientSum(self.network)
         for (images, _), part in zip(batches[:-1], slopes, strict=False):
             gradients.add(self.forward(images), part)
         last = self.forward(batches[-1][0])
@@ -179,7 +179,7 @@ class _Walk(NamedTuple):
         return loss if self.scaler is None else self.scaler.scale(loss)
 
 
-class _Sum:
+class _GradientSum:
     """Gradients of a network's parameters, added up apart from `.grad`.
 
     So what hangs on `.grad`, such as the sending of gradients in DistributedDataParallel, takes

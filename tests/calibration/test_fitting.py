@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 
 from seg.calibration import (
     LogOdds,
-    Sample,
+    PixelSample,
     below_largest,
     calibration_errors,
     cross_fitted,
@@ -307,7 +307,7 @@ def test_one_image_is_too_few():
 
 
 def pixels_of(*pictures):
-    return Sample.of([sample(*below_largest(*p, 255), ROOM) for p in pictures])
+    return PixelSample.of([sample(*below_largest(*p, 255), ROOM) for p in pictures])
 
 
 def test_a_temperature_by_which_the_logits_were_multiplied_is_found():

@@ -22,7 +22,7 @@ from rich.text import Text
 from seg.calibration import (
     Fit,
     LogOdds,
-    Sample,
+    PixelSample,
     below_largest,
     calibration_errors,
     cross_fitted,
@@ -108,7 +108,7 @@ def _said_of(fit: Fit) -> list[str]:
 
 def collect(
     module: SegmentationModule, data: SegmentationDataModule
-) -> tuple[list[LogOdds], Sample, float]:
+) -> tuple[list[LogOdds], PixelSample, float]:
     """Of the validation split the log-odds of each image, a sample of pixels, and a temperature.
 
     The temperature, which the log-odds are over, is that of the first batch, or 1 if it is less.
@@ -119,7 +119,7 @@ def collect(
         devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False
     )
     trainer.validate(collector, data.val_dataloader(), verbose=False)
-    return collector.odds, Sample.of(collector.samples), collector.temperature
+    return collector.odds, PixelSample.of(collector.samples), collector.temperature
 
 
 class _Collector(L.LightningModule):
@@ -134,7 +134,7 @@ class _Collector(L.LightningModule):
         super().__init__()
         self.module, self.room = module, room
         self.odds: list[LogOdds] = []
-        self.samples: list[Sample] = []
+        self.samples: list[PixelSample] = []
         self.temperature = 1.0
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -146,7 +146,7 @@ class _Collector(L.LightningModule):
         ]
         self.samples += [sample(*pair, self.room) for pair in pairs]
         if batch_idx == 0 and any(len(labels) for _, labels in pairs):
-            self.temperature = max(1.0, fit_temperature(Sample.of(self.samples)))
+            self.temperature = max(1.0, fit_temperature(PixelSample.of(self.samples)))
         self.odds += [log_odds(*pair, self.temperature).within(self.room) for pair in pairs]
 
 

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 _FORMAT = "2"
 """Changes whenever what a scan finds, or how it is stored, does."""
 
-Key = tuple[str, int, int]
+MaskFile = tuple[str, int, int]
 """Path, bytes and time of last change, in nanoseconds, of a mask file."""
 
 
@@ -47,11 +47,11 @@ class ScanMemory:
         name = "\n".join([_FORMAT, str(Path(root).resolve()), fingerprint, str(num_classes)])
         self.path = cache_folder() / f"scan-{sha256(name.encode()).hexdigest()[:16]}.npz"
 
-    def key(self, index: int) -> Key:
+    def key(self, index: int) -> MaskFile:
         """What identifies a mask and its contents."""
         return self._keys[index]
 
-    def recall(self) -> dict[Key, Regions]:
+    def recall(self) -> dict[MaskFile, Regions]:
         """The regions of all masks that were kept, also of other splits."""
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -66,7 +66,7 @@ class ScanMemory:
             log.warning("%s: cannot be read (%s); the masks are scanned again.", self.path, error)
             return {}
 
-    def keep(self, found: Mapping[int, Regions], known: Mapping[Key, Regions]) -> None:
+    def keep(self, found: Mapping[int, Regions], known: Mapping[MaskFile, Regions]) -> None:
         """Store the regions of this scan, and those known of other files that are still there."""
         new = {self._keys[index]: regions for index, regions in found.items()}
         if new.keys() <= known.keys():
@@ -85,6 +85,6 @@ class ScanMemory:
             log.warning("%s: cannot be written (%s); masks are scanned anew.", self.path, error)
 
 
-def _key(path: Path) -> Key:
+def _key(path: Path) -> MaskFile:
     status = path.stat()
     return str(path.resolve()), status.st_size, status.st_mtime_ns
