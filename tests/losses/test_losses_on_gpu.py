@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_losses import Case, every_loss, gradient, sample
+from tests.losses.test_losses import Case, every_loss, gradient, sample
 
 pytestmark = [
     pytest.mark.skipif(
