@@ -22,7 +22,7 @@ OWNED = {
     "loss": [("model", "loss")],
     "network": [("model", "network"), ("model", "encoder_lr_factor")],
     "optimizer": [("model", "optimizer"), ("model", "lr_scheduler")],
-    "trainer": [("trainer",)],
+    "trainer": [("trainer",), ("checkpoint",)],
 }
 # on a machine of any kind, one process, a few steps
 HERE = ["--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto"]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -20,10 +21,11 @@ class RunCheckpoint(ModelCheckpoint):
     """Keeps the best checkpoint by a monitor, and `last.ckpt` of every epoch, best or not.
 
     A checkpoint that a validation chose holds the weights of that validation: it is saved when the
-    validation ends, and at no other moment. Lightning's own also saves in between, with the score
-    of an earlier validation, and renews `last.ckpt` only together with another checkpoint: a run
-    that no longer improves would be resumed from its best epoch. A run that ends within an epoch is
-    saved as it is before that epoch's end, which is still to come when it is resumed.
+    validation ends, and at no other moment; `every_n_train_steps` or `train_time_interval` renew
+    `last.ckpt` alone. Lightning's own would save the best then as well, with the score of an
+    earlier validation, and renews `last.ckpt` only together with another checkpoint: a run that no
+    longer improves would be resumed from its best epoch. A run that ends within an epoch is saved
+    as it is before that epoch's end, which is still to come when it is resumed.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -31,17 +33,29 @@ class RunCheckpoint(ModelCheckpoint):
         self.after_best: Callable[[L.Trainer], None] | None = None
         """Called on every rank when `best_model_path` has been written."""
         self._last_renewed = 0
-        """The step of `last.ckpt`."""
+        """The step of `last.ckpt`; -1 when there has been a validation since."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse settings by which a score would be saved with other weights."""
         super().setup(trainer, pl_module, stage)
         save_when_measured(self, trainer)
 
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+    ) -> None:
+        """Renew `last.ckpt` when the steps or the time for it have passed."""
+        if self.monitor is None:
+            super().on_train_batch_end(trainer, pl_module, *args)
+        else:
+            self._renew_last(trainer, due=self._is_due_within_epoch(trainer))
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save what no validation chose, and `last.ckpt`."""
         if trainer.fit_loop.epoch_loop._num_ready_batches_reached():
-            super().on_train_epoch_end(trainer, pl_module)
+            if self.monitor is None:
+                super().on_train_epoch_end(trainer, pl_module)
+            elif self._save_on_train_epoch_end:
+                self._save_best(trainer)
             self._renew_last(trainer, due=self._is_due(trainer) or _run_ends(trainer))
         elif self._should_save_on_train_epoch_end(trainer) and not self.best_model_path:
             # a mean over a part of an epoch is compared with no other
@@ -53,23 +67,45 @@ class RunCheckpoint(ModelCheckpoint):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save what this validation chose; after a validation within an epoch also `last.ckpt`."""
-        if self._save_on_train_epoch_end is not False:
+        if self.monitor is None:
             super().on_validation_end(trainer, pl_module)
-        elif self._is_due(trainer):
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+        elif not self._save_on_train_epoch_end:
+            self._save_best(trainer)
+        self._last_renewed = -1
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self._renew_last(trainer, due=self._is_due(trainer))
 
     def _is_due(self, trainer: L.Trainer) -> bool:
-        if trainer.fast_dev_run or trainer.sanity_checking or trainer.state.fn != "fit":  # type: ignore[attr-defined]
+        """Whether the checkpoints of this epoch are to be kept."""
+        within = self._every_n_train_steps or self._train_time_interval is not None
+        every = self._every_n_epochs or int(bool(within))
+        return every >= 1 and (trainer.current_epoch + 1) % every == 0
+
+    def _is_due_within_epoch(self, trainer: L.Trainer) -> bool:
+        if self._every_n_train_steps:
+            return trainer.global_step % self._every_n_train_steps == 0
+        if self._train_time_interval is None or self._last_time_checked is None:
             return False
-        return self._every_n_epochs >= 1 and (trainer.current_epoch + 1) % self._every_n_epochs == 0
+        now = time.monotonic()
+        passed = now - self._last_time_checked >= self._train_time_interval.total_seconds()
+        due: bool = trainer.strategy.broadcast(passed)  # by the clock of one rank
+        if due:
+            self._last_time_checked = now
+        return due
+
+    def _save_best(self, trainer: L.Trainer) -> None:
+        if self._is_fitting(trainer) and self._is_due(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def _renew_last(self, trainer: L.Trainer, *, due: bool) -> None:
-        if due and not trainer.fast_dev_run and self._last_renewed != trainer.global_step:  # type: ignore[attr-defined]
+        if due and self._is_fitting(trainer) and self._last_renewed != trainer.global_step:
             saved = self._last_global_step_saved
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
             self._last_global_step_saved = saved  # the best of this step may still be due
+
+    def _is_fitting(self, trainer: L.Trainer) -> bool:
+        trial = trainer.fast_dev_run or trainer.sanity_checking  # type: ignore[attr-defined]
+        return not trial and trainer.state.fn == "fit"
 
     def _save_last_checkpoint(
         self, trainer: L.Trainer, monitor_candidates: dict[str, Tensor]
@@ -99,17 +135,16 @@ def save_when_measured(callback: ModelCheckpoint, trainer: L.Trainer) -> None:
         return
     of_epoch = monitor.startswith("train/")
     moment = "the end of an epoch" if of_epoch else "a validation"
-    others = {
-        "every_n_train_steps": callback._every_n_train_steps,
-        "train_time_interval": callback._train_time_interval,
-        "save_on_exception": callback.save_on_exception,
-    }
+    others: dict[str, Any] = {"save_on_exception": callback.save_on_exception}
+    if not isinstance(callback, RunCheckpoint):
+        others["every_n_train_steps"] = callback._every_n_train_steps
+        others["train_time_interval"] = callback._train_time_interval
     for option, value in others.items():
         if value:
             raise InputError(
                 f"{name}: {option} {value} would save weights with the {monitor} of others, which "
-                f"is measured at {moment}; leave it out. For last.ckpt within an epoch add "
-                "configs/trainer/checkpoint_steps.yaml or checkpoint_minutes.yaml."
+                f"is measured at {moment}; leave it out. For last.ckpt within an epoch set "
+                "checkpoint.every_n_train_steps or checkpoint.train_time_interval."
             )
     if callback._save_on_train_epoch_end not in (None, of_epoch):
         raise InputError(

@@ -31,6 +31,8 @@ RUN = [
 FOLDER = Path("runs/run/version_0")
 LAST = FOLDER / "checkpoints" / "last.ckpt"
 BEST = FOLDER / "checkpoints" / "best.ckpt"
+STEPS = "--checkpoint.every_n_train_steps=5"
+TIME = "--checkpoint.train_time_interval=0:00:00"
 RARE = ["--checkpoint.monitor=val/miou_rare"]
 LOSS = ["--checkpoint.monitor=val/loss", "--checkpoint.mode=min"]
 TRAIN_LOSS = ["--checkpoint.monitor=train/loss", "--checkpoint.mode=min"]
@@ -91,7 +93,8 @@ def table(printed):
 @pytest.mark.parametrize(
     ("options", "kept"),
     [
-        (RARE, 1),
+        ([STEPS, *RARE], 1),
+        ([TIME, *ONCE], 1),
         ([*LOSS, "--trainer.val_check_interval=3", "--trainer.check_val_every_n_epoch=null"], 1),
         ([*ONCE, "--trainer.check_val_every_n_epoch=2", "--trainer.max_epochs=5"], 1),
         ([*ONCE, *THREE, "--trainer.max_steps=21"], 2),
@@ -119,7 +122,9 @@ def test_what_a_validation_chose_has_the_scores_that_it_carries(
     assert printed == table(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("options", [NEWEST, [*TRAIN_LOSS, "--trainer.max_steps=22"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "options", [NEWEST, [*TRAIN_LOSS, STEPS, "--trainer.max_steps=22"]], ids=" ".join
+)
 def test_the_table_is_of_the_best_weights_also_where_training_or_nothing_chooses_them(
     options, workplace, monkeypatch, capsys
 ):
@@ -154,16 +159,6 @@ def test_a_resumed_run_that_gets_no_better_ends_with_the_table_of_its_best(
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (
-            ["--checkpoint.every_n_train_steps=5"],
-            "RunCheckpoint: every_n_train_steps 5 would save weights with the val/miou of others, "
-            "which is measured at a validation; leave it out. For last.ckpt within an epoch add "
-            "configs/trainer/checkpoint_steps.yaml",
-        ),
-        (
-            ["--checkpoint.train_time_interval=0:00:01"],
-            "RunCheckpoint: train_time_interval 0:00:01",
-        ),
         (["--checkpoint.save_on_exception=true"], "RunCheckpoint: save_on_exception True would"),
         (
             ["--checkpoint.save_on_train_epoch_end=true"],
@@ -181,7 +176,13 @@ def test_a_resumed_run_that_gets_no_better_ends_with_the_table_of_its_best(
         (["--checkpoint.save_top_k=2", "--checkpoint.filename={epoch}"], "to {epoch}-{step}."),
         (
             [*OWN, "--trainer.callbacks.every_n_train_steps=5"],
-            "ModelCheckpoint: every_n_train_steps 5 would save weights with the val/loss of others",
+            "ModelCheckpoint: every_n_train_steps 5 would save weights with the val/loss of "
+            "others, which is measured at a validation; leave it out. For last.ckpt within an "
+            "epoch set checkpoint.every_n_train_steps",
+        ),
+        (
+            [*OWN, "--trainer.callbacks.train_time_interval=0:00:01"],
+            "ModelCheckpoint: train_time_interval 0:00:01 would save weights with the val/loss",
         ),
     ],
 )
@@ -191,3 +192,16 @@ def test_a_checkpoint_that_would_carry_the_score_of_other_weights_is_refused(
     assert seg("fit", *RUN, *options) == 2
     assert error in capsys.readouterr().err
     assert list(Path().rglob("*.ckpt")) == []
+
+
+@pytest.mark.parametrize("option", [STEPS, TIME])
+def test_last_is_renewed_within_an_epoch_and_at_its_end(option, workplace):
+    assert seg("fit", *RUN, *ONCE, option, "--trainer.max_steps=15", "--trainer.max_epochs=2") == 0
+    last = torch.load(LAST, weights_only=True)
+    assert last["global_step"] == 15
+    assert last["seg.resuming"]["epoch_ended"] is False
+    assert seg("fit", "--ckpt_path", LAST, "--trainer.max_steps=-1") == 0
+    last = torch.load(LAST, weights_only=True)
+    assert last["global_step"] == 16
+    assert last["seg.resuming"]["epoch_ended"] is True
+    assert last["seg.resuming"]["validated"] is True

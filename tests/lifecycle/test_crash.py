@@ -12,7 +12,7 @@ from tests.processes import start, start_ranks
 ROOT = Path(__file__).resolve().parents[2]
 # a checkpoint after every second step
 STEPS = ROOT / "configs/trainer/checkpoint_steps.yaml"
-RUN = [*SIGNALLED, "-c", STEPS, "--trainer.callbacks.every_n_train_steps=2"]
+RUN = [*SIGNALLED, "-c", STEPS, "--checkpoint.every_n_train_steps=2"]
 OTHER = [
     "-c",
     ROOT / "configs/optimizer/onecycle.yaml",
