@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command line prints the message alone, without a traceback.
     """
+
+
+class NonFiniteError(InputError):
+    """What a network computes is not finite; all ranks raise it together, and the first says it."""

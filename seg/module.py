@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 
+from seg.constants import IGNORE_INDEX
 from seg.distributed.ranks import ALONE, Ranks, share_buffers
 from seg.distributed.sharding import shard
 from seg.errors import InputError
@@ -17,6 +18,7 @@ from seg.inference import labels, predict_logits
 from seg.losses import SegmentationLoss
 from seg.networks import load_encoder_weights, load_network_weights, normalisation
 from seg.training.class_shares import ClassShares, NeverPredicted
+from seg.training.divergence import Divergence
 from seg.training.epoch_means import EpochMeans, reseed
 from seg.training.optim import PolynomialDecay, build_scheduler, parameter_groups, scale_group
 from seg.training.preflight import (
@@ -109,6 +111,7 @@ class SegmentationModule(L.LightningModule):
         self.scores: Scores | None = None
         """The newest scores of a whole validation or test split."""
         self._frozen = False
+        self._divergence = Divergence()
         self._means = EpochMeans()
         self._shares = ClassShares(class_names)
         self._never_predicted = NeverPredicted(class_names)
@@ -165,6 +168,7 @@ class SegmentationModule(L.LightningModule):
     def labels(self, images: Tensor) -> Tensor:
         """Class ids (N, H, W), uint8, of uint8 images (N, C_in, H, W) of any size.
 
+        A pixel with a logit that is NaN gets 255, which is no class.
         As `seg predict` decides, with the biases of `seg calibrate` where the checkpoint has them.
         """
         return labels(predict_logits(self.network, self.normalise(images), None), self.logit_bias)
@@ -197,9 +201,18 @@ class SegmentationModule(L.LightningModule):
         shard(self.network, self.trainer.strategy)
 
     def on_validation_start(self) -> None:
-        """Judge by the same running statistics on every rank."""
+        """Judge by the same running statistics on every rank, and by finite weights."""
         assert self.trainer.strategy.model is not None
         share_buffers(self.trainer.strategy.model, self.network)
+        self._divergence.check(self)
+
+    def on_test_start(self) -> None:
+        """Refuse weights that are not finite."""
+        self._divergence.check(self)
+
+    def on_predict_start(self) -> None:
+        """Refuse weights that are not finite."""
+        self._divergence.check(self)
 
     def on_train_epoch_start(self) -> None:
         """Freeze or thaw the encoder."""
@@ -226,6 +239,7 @@ class SegmentationModule(L.LightningModule):
         forward = self._shares.watch(batch_idx, self._parts, share.target, self.forward)
         model = self.network, forward, self._parts
         step = step_loss(*model, share, channels, self.micro_batch_size, scaler)
+        self._divergence.add_step(self, batch, step.loss)
         self._means.add(self.current_epoch, step.values)
         self.log("train/loss_step", step.loss.detach(), prog_bar=True, batch_size=1)
         return step.loss
@@ -240,6 +254,7 @@ class SegmentationModule(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch's steps, each of all ranks: losses, and classes' shares."""
+        self._divergence.check(self)
         values = dict(zip(self._parts, self._means.means().unbind(), strict=True))
         logged = self._with_total("train/loss", values) | self._shares.values(self._parts)
         # every rank holds the same values: syncing only tells Lightning so
@@ -276,7 +291,10 @@ class SegmentationModule(L.LightningModule):
         terms = [part.terms(logits, mask) for _, part in self._parts.values()]
         self.loss_terms.update(torch.cat(terms))
         prediction = labels(logits, self.logit_bias)
-        self.confusion.update(prediction, mask)
+        self._divergence.add_labels(batch, prediction)
+        self.confusion.update(
+            prediction, mask.masked_fill(prediction == IGNORE_INDEX, IGNORE_INDEX)
+        )
         return prediction
 
     def on_validation_epoch_end(self) -> None:
@@ -291,6 +309,7 @@ class SegmentationModule(L.LightningModule):
         self._log_scores("test")
 
     def _log_scores(self, split: str) -> None:
+        self._divergence.check_labels(self)
         terms = torch.split(self.loss_terms.compute(), self._num_terms)
         parts = zip(self._parts.items(), terms, strict=True)
         losses = {name: part.value(sums) for (name, (_, part)), sums in parts}
@@ -317,7 +336,12 @@ class SegmentationModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the checkpoint self-contained: the configuration goes in, in primitives."""
+        """Make the checkpoint self-contained: the configuration goes in, in primitives.
+
+        Raises:
+            NonFiniteError: If a weight is not finite, so that no checkpoint is replaced.
+        """
+        self._divergence.check(self)
         checkpoint["config"] = self.run_config
         checkpoint["class_names"] = self.class_names
         checkpoint["train_losses"] = self._means.state()

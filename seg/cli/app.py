@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -18,12 +19,12 @@ from seg.cli.monitors import check_monitors
 from seg.data import SegmentationDataModule, resolve_class_colors, resolve_class_names
 from seg.distributed.uneven_evaluation import UnevenEvaluation
 from seg.distributed.watchdog import Watchdog, describe
-from seg.errors import InputError
+from seg.errors import InputError, NonFiniteError
 from seg.lifecycle.checkpoint import run_folder
 from seg.lifecycle.resuming import ExactResume
 from seg.lifecycle.run_folder import run_loggers
 from seg.lifecycle.saving import RunCheckpoint, save_when_measured, with_atomic_saving
-from seg.lifecycle.signals import StopOnSignal, Stopped, raising_signals
+from seg.lifecycle.signals import StopOnSignal, Stopped, raising_signals, started_by_lightning
 from seg.module import SegmentationModule
 from seg.report.callbacks import PredictionWriter, RunReport
 from seg.report.tables import print_per_class
@@ -250,6 +251,10 @@ def main(args: Sequence[str] | None = None) -> int:
         if stopped.message:
             print(f"seg: {stopped.message}", file=sys.stderr)
         return stopped.code
+    except NonFiniteError as error:
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            print(f"seg: error: {error}", file=sys.stderr)
+        return 0 if started_by_lightning() else 2  # else it would kill the first process
     except InputError as error:
         print(f"seg: error: {describe(error)}", file=sys.stderr)
         return 2

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 from seg.distributed.failure_store import Board, Failure
-from seg.errors import InputError
+from seg.errors import InputError, NonFiniteError
 
 TICK = 1.0
 """Seconds between two signs of life."""
@@ -208,10 +208,10 @@ def describe(error: BaseException) -> str:
 
 
 def _is_orderly(error: BaseException) -> bool:
-    """Whether a run ends as it was asked to, by a signal or without an error."""
+    """Whether all ranks end by themselves: as asked to, by a signal, or with the same error."""
     if isinstance(error, SystemExit):
         return error.code in (None, 0) or (isinstance(error.code, int) and error.code >= 128)
-    return isinstance(error, KeyboardInterrupt)
+    return isinstance(error, KeyboardInterrupt | NonFiniteError)
 
 
 def _is_lost_connection(error: BaseException) -> bool:

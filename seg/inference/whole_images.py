@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
+from seg.constants import IGNORE_INDEX
+
 
 def pixel_stride(network: nn.Module) -> int:
     """The number that both sides of an input of `network` must divide by; 1 where any size goes."""
@@ -56,6 +58,8 @@ def _forward(network: nn.Module, images: Tensor) -> Tensor:
 def labels(logits: Tensor, bias: Tensor | None = None) -> Tensor:
     """Class ids (N, d1, …) in uint8 of logits (N, C, d1, …); one logit is foreground above zero.
 
+    A pixel of which a logit is NaN has no class: it gets `IGNORE_INDEX`.
+
     Args:
         logits: Scores.
         bias: What is added to each class's logit first, (C,), as `seg calibrate` finds it.
@@ -63,5 +67,8 @@ def labels(logits: Tensor, bias: Tensor | None = None) -> Tensor:
     if bias is not None:
         logits = logits + bias.view(-1, *(1 for _ in logits.shape[2:]))
     if logits.shape[1] == 1:
-        return (logits[:, 0] > 0).to(torch.uint8)
-    return logits.argmax(dim=1).to(torch.uint8)
+        largest = logits[:, 0]
+        ids = largest > 0
+    else:
+        largest, ids = logits.max(dim=1)  # NaN is larger than any number
+    return ids.to(torch.uint8).masked_fill(largest.isnan(), IGNORE_INDEX)

@@ -9,6 +9,7 @@ from jsonargparse import ArgumentParser
 
 from seg.errors import InputError
 from seg.module import SegmentationModule
+from seg.training.divergence import non_finite
 
 TRUSTED = ("seg", "torch", "lightning", "segmentation_models_pytorch")
 """Packages whose classes a checkpoint may name."""
@@ -73,7 +74,7 @@ def load_module(path: str, trust: Sequence[str] = ()) -> SegmentationModule:
         trust: Further packages whose classes the checkpoint may name.
 
     Raises:
-        InputError: As `read_config`.
+        InputError: As `read_config`, and if a weight is not finite.
     """
     model = read_config(path, trust)["model"]
     parser = ArgumentParser(exit_on_error=False)
@@ -82,6 +83,8 @@ def load_module(path: str, trust: Sequence[str] = ()) -> SegmentationModule:
     assert isinstance(module, SegmentationModule)
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     module.load_state_dict(checkpoint["state_dict"])
+    if bad := non_finite(module):
+        raise InputError(f"{path}: weights are not finite, such as {bad[0]}; use an earlier one.")
     module.set_calibration(checkpoint.get("calibration"))
     return module.eval()
 

@@ -1,5 +1,6 @@
 """Checkpoints that are either whole or not there, whatever kills the program or fills the disk."""
 
+import logging
 import os
 import shutil
 import time
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from seg.errors import InputError
 
+log = logging.getLogger(__name__)
+
 
 class RunCheckpoint(ModelCheckpoint):
     """Keeps the best checkpoint by a monitor, and `last.ckpt` of every epoch, best or not.
@@ -25,7 +28,8 @@ class RunCheckpoint(ModelCheckpoint):
     `last.ckpt` alone. Lightning's own would save the best then as well, with the score of an
     earlier validation, and renews `last.ckpt` only together with another checkpoint: a run that no
     longer improves would be resumed from its best epoch. A run that ends within an epoch is saved
-    as it is before that epoch's end, which is still to come when it is resumed.
+    as it is before that epoch's end, which is still to come when it is resumed. A score that is not
+    finite is never the best, not even for want of another.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -74,6 +78,14 @@ class RunCheckpoint(ModelCheckpoint):
         self._last_renewed = -1
         if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self._renew_last(trainer, due=self._is_due(trainer))
+
+    def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
+        """Whether a score, the same on all ranks, is among the best."""
+        if current is not None and not bool(torch.as_tensor(current).isfinite()):
+            if trainer.is_global_zero:
+                log.warning("%s is %g: these weights are not the best.", self.monitor, current)
+            return False
+        return super().check_monitor_top_k(trainer, current)
 
     def _is_due(self, trainer: L.Trainer) -> bool:
         """Whether the checkpoints of this epoch are to be kept."""

@@ -37,13 +37,14 @@ class Stopped(SystemExit):
     """
 
     def __init__(self, number: int, message: str = "") -> None:
-        self.code: int = 0 if _started_by_lightning() else 128 + number
+        self.code: int = 0 if started_by_lightning() else 128 + number
         super().__init__(self.code)
         self.number = number
         self.message = message if getattr(rank_zero_only, "rank", 0) == 0 else ""
 
 
-def _started_by_lightning() -> bool:
+def started_by_lightning() -> bool:
+    """Whether this process is one of those that Lightning starts beside the first one."""
     launchers = (TorchElasticEnvironment, SLURMEnvironment)
     others = any(environment.detect() for environment in launchers)
     return not others and int(os.environ.get("LOCAL_RANK", "0")) > 0

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from rich.console import Console
 from torch import Tensor
 
+from seg.constants import IGNORE_INDEX
 from seg.errors import InputError
 from seg.evaluation.metrics import per_class_records
 from seg.files import refuse_input_as_output
@@ -226,10 +227,21 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Write the labels of one batch."""
+        """Write the labels of one batch.
+
+        Raises:
+            InputError: If a pixel has none, as a logit there is NaN.
+        """
         assert isinstance(pl_module, SegmentationModule)
         for name, one in zip(batch["name"], prediction, strict=True):
-            write_prediction(self._path(name), one.cpu().numpy(), class_colors(pl_module))
+            labels = one.cpu().numpy()
+            missing = int((labels == IGNORE_INDEX).sum())
+            if missing:
+                raise InputError(
+                    f"{name}: the network's logits are NaN at {missing} pixels, which have no "
+                    "label then; nothing is written of it. Use --trainer.precision 32-true."
+                )
+            write_prediction(self._path(name), labels, class_colors(pl_module))
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say where the files lie."""

@@ -57,3 +57,16 @@ def test_labels_are_the_largest_logit_or_for_one_logit_its_sign():
     one = torch.tensor([[[[-1.0, 0.0, 2.0]]]])
     assert labels(one).tolist() == [[[0, 0, 1]]]
     assert labels(one).dtype == torch.uint8
+
+
+@pytest.mark.parametrize("bias", [None, [1.0, -2.0, 0.5]])
+def test_a_pixel_with_a_logit_of_nan_has_no_class_and_one_of_infinity_has(bias):
+    logits = torch.zeros(1, 3, 1, 4)
+    logits[0, 1, 0, 0] = torch.nan
+    logits[0, 2, 0, 1] = torch.inf
+    logits[0, [0, 2], 0, 2] = -torch.inf
+    logits[0, :, 0, 3] = torch.tensor([torch.nan, torch.inf, 0.0])
+    found = labels(logits, None if bias is None else torch.tensor(bias))
+    assert found.tolist() == [[[255, 2, 1, 255]]]
+    one = torch.tensor([[[[torch.nan, torch.inf, -torch.inf]]]])
+    assert labels(one).tolist() == [[[255, 1, 0]]]

@@ -153,6 +153,43 @@ class Worsening(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
+def steps_by_name(folder: Path) -> dict[str, int]:
+    saved = {path.name: torch.load(path, weights_only=True) for path in folder.iterdir()}
+    return {name: checkpoint["global_step"] for name, checkpoint in saved.items()}
+
+
+class Undefined(Worsening):
+    """Its scores by epoch: NaN, 1, NaN, inf."""
+
+    def validation_step(self, batch: torch.Tensor) -> None:
+        self.log("score", [torch.nan, 1.0, torch.nan, torch.inf][self.current_epoch])
+
+
+@pytest.mark.parametrize(("mode", "epochs"), [("max", 1), ("max", 4), ("min", 4)])
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")  # as the test wants it
+def test_a_score_that_is_not_finite_is_never_the_best(
+    mode: str, epochs: int, tmp_path: Path
+) -> None:
+    callback = RunCheckpoint(
+        tmp_path, "best", "score", mode=mode, save_last=True, enable_version_counter=False
+    )
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        num_sanity_val_steps=0,
+        callbacks=[callback],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    loader: torch.utils.data.DataLoader[torch.Tensor] = torch.utils.data.DataLoader(
+        torch.ones(4)  # type: ignore[arg-type]
+    )
+    trainer.fit(Undefined(), loader, loader)
+    best = {} if epochs == 1 else {"best.ckpt": 8}
+    assert steps_by_name(tmp_path) == {**best, "last.ckpt": 4 * epochs}
+
+
 @pytest.mark.parametrize(("interval", "epochs"), [(1.0, 1), (0.5, 1), (1.0, 2)])
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")  # as the test wants it
 def test_last_is_of_the_last_epoch_also_when_an_earlier_validation_was_the_best(
@@ -185,9 +222,5 @@ def test_last_is_of_the_last_epoch_also_when_an_earlier_validation_was_the_best(
     )
     trainer.fit(Worsening(), loader, loader)
     assert seen == [False, 4, 8]
-    steps = {path.name: torch.load(path, weights_only=True) for path in tmp_path.iterdir()}
     first = int(4 * interval * epochs)
-    assert {name: saved["global_step"] for name, saved in steps.items()} == {
-        "best.ckpt": first,
-        "last.ckpt": 12,
-    }
+    assert steps_by_name(tmp_path) == {"best.ckpt": first, "last.ckpt": 12}

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from tests.losses.test_losses import Case, every_loss, gradient, sample
 
 pytestmark = [

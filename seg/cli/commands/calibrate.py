@@ -144,6 +144,12 @@ class _Collector(L.LightningModule):
         pairs = [
             below_largest(z, mask, IGNORE_INDEX) for z, mask in zip(logits, masks, strict=True)
         ]
+        for name, (depths, _) in zip(batch["name"], pairs, strict=True):
+            if depths.isnan().any():
+                raise InputError(
+                    f"{name}: the network's logits are NaN or +inf there, so there is nothing to "
+                    "calibrate; use --ckpt_path of another checkpoint."
+                )
         self.samples += [sample(*pair, self.room) for pair in pairs]
         if batch_idx == 0 and any(len(labels) for _, labels in pairs):
             self.temperature = max(1.0, fit_temperature(PixelSample.of(self.samples)))

@@ -1,8 +1,9 @@
 """`seg export`: a trained network, with the biases it decides by, as a program of torch alone.
 
 The program takes uint8 images (N, C_in, H, W) of one height and width, any number of them, and
-gives class ids (N, H, W), uint8: what `SegmentationModule.labels` gives, normalisation and the
-biases of `seg calibrate` included. It needs neither `seg` nor the network's package:
+gives class ids (N, H, W), uint8, and 255 where a logit is NaN: what `SegmentationModule.labels`
+gives, normalisation and the biases of `seg calibrate` included. It needs neither `seg` nor the
+network's package:
 
     torch.export.load("best.pt2").module()(images)
 """
