@@ -1,6 +1,7 @@
 """The command line: `seg fit | validate | test | predict`, a LightningCLI over one YAML."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -121,7 +122,7 @@ class SegCLI(LightningCLI):
         colors = ("data.root", "data.class_colors")
         parser.link_arguments(colors, "model.class_colors", compute_fn=resolve_class_colors)
         parser.link_arguments("data.in_channels", "model.in_channels")
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
 
     def _prepare_subcommand_parser(
         self, klass: type, subcommand: str, **kwargs: Any
@@ -143,6 +144,9 @@ class SegCLI(LightningCLI):
         """Parse, a checkpoint's own configuration first, so that files and flags win over it."""
         assert isinstance(args, list)
         self.config = parser.parse_args(with_checkpoint_config(args))
+        config = self.config[self.config.subcommand]
+        if config.seed_everything is True:
+            config.seed_everything = _seed(True)
 
     def _parse_ckpt_path(self) -> None:
         """Leave out Lightning's own reading, which would let the checkpoint win over the flags."""
@@ -214,6 +218,11 @@ class SegCLI(LightningCLI):
             print_per_class(report.record, title="validation split, best epoch")
             checkpoint = self._get(self.config_init, "checkpoint")
             _print_next_steps(checkpoint.best_model_path, report.folder)
+
+
+def _seed(given: bool | int) -> int:
+    """The seed that stands for a value of `seed_everything`; of true, the environment's or 0."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0)) if given is True else int(given)
 
 
 def _print_next_steps(best: str, folder: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -108,15 +109,19 @@ def _values(args: Sequence[str], key: str) -> list[str]:
         name, has_value, value = arg.partition("=")
         if not has_value and i + 1 < len(args):
             value = args[i + 1]
-        if name in ("-c", "--config") and Path(value).is_file():
+        if name in ("-c", "--config"):
             found += _value_in(value, key)
         elif name in (f"--{key}", f"--{key}+"):
             flags.append(value)
     return [value for value in (*found, *flags) if value not in ("", "null")]
 
 
-def _value_in(file: str, key: str) -> list[str]:
-    value = yaml.safe_load(Path(file).read_text())
+def _value_in(config: str, key: str) -> list[str]:
+    """What a configuration, a file or the YAML itself, has for a key."""
+    try:
+        value = yaml.safe_load(Path(config).read_text() if os.path.isfile(config) else config)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []  # the parser says what is wrong with it
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return [] if value is None else [str(value)]

@@ -1,6 +1,6 @@
 """What a checkpoint says of its run, read without running any code from it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,11 @@ import torch
 from jsonargparse import ArgumentParser
 
 from seg.errors import InputError
+from seg.lifecycle.stored_config import check_config
 from seg.module import SegmentationModule
 from seg.training.divergence import non_finite
 
-TRUSTED = ("seg", "torch", "lightning", "segmentation_models_pytorch")
-"""Packages whose classes a checkpoint may name."""
-
-_OF_THE_RUN = ("ckpt_path", "config", "weights_only")
-_IMPORTING = ("class_path", "network", "loss", "optimizer", "lr_scheduler", "callbacks", "logger")
+_OF_THE_RUN = ("ckpt_path", "config", "weights_only", "trust")
 
 
 def read_config(path: str, trust: Sequence[str] = ()) -> dict[str, Any]:
@@ -29,18 +26,13 @@ def read_config(path: str, trust: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises:
         InputError: If there is no such file, it holds more than tensors and primitives, it was not
-            written by a run of `seg`, or it names a class of a package that is not trusted.
+            written by a run of `seg`, or it names what is not trusted.
     """
     checkpoint = read_checkpoint(path)
     config = checkpoint.get("config")
     if not isinstance(config, dict):
         raise InputError(f"{path}: carries no configuration; expected a checkpoint of `seg fit`.")
-    for class_path in _class_paths(config):
-        if class_path.partition(".")[0] not in (*TRUSTED, *trust):
-            raise InputError(
-                f"{path}: names the class {class_path}, which is outside {', '.join(TRUSTED)}; "
-                f"if you trust it, add --trust {class_path.partition('.')[0]}."
-            )
+    check_config(path, config, trust)
     config["model"].update(encoder_weights=None, init_from=None)
     init_args = config["model"]["network"].get("init_args", {})
     if "encoder_weights" in init_args:
@@ -93,15 +85,3 @@ def run_folder(path: str) -> Path:
     """The folder of the run that a checkpoint belongs to."""
     folder = Path(path).resolve().parent
     return folder.parent if folder.name == "checkpoints" else folder
-
-
-def _class_paths(config: Any, key: str = "") -> Iterator[str]:
-    """Every string of the configuration that parsing it would import."""
-    if isinstance(config, str) and key in _IMPORTING and "." in config:
-        yield config
-    elif isinstance(config, dict):
-        for name, value in config.items():
-            yield from _class_paths(value, name)
-    elif isinstance(config, list):
-        for value in config:
-            yield from _class_paths(value, key)

@@ -413,3 +413,23 @@ def test_print_config_gives_a_file_that_fit_reads_back(tmp_path, capsys):
     with pytest.raises(SystemExit):
         seg("fit", "-c", tmp_path / "all.yaml", "--print_config")
     assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(printed)
+
+
+def test_a_run_seeded_by_true_is_resumed(tmp_path, monkeypatch):
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    given = [*SYNTHETIC, "--seed_everything=true", "--trainer.default_root_dir", tmp_path]
+    assert seg("fit", *given) == 0
+    run = run_of(tmp_path)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["seed_everything"] == 0 and config["seed_everything"] is not False
+    last = run / "checkpoints/last.ckpt"
+    assert seg("fit", *given, "--ckpt_path", last, "--trainer.max_epochs=2") == 0
+    assert torch.load(last, weights_only=True)["epoch"] == 1
+
+
+def test_a_configuration_may_be_long_json_on_the_command_line(tmp_path):
+    config = {"data": {"synthetic_length": 8}, "name": "long", "model": {"num_rare": 2}}
+    text = json.dumps(config) + " " * 5000  # longer than any file name
+    given = [*SMALL, "--data.synthetic_size=[64,64]", "--trainer.default_root_dir", tmp_path]
+    assert seg("fit", "--config", text, *given) == 0
+    assert run_of(tmp_path).parent.name == "long"

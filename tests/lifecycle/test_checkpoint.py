@@ -30,7 +30,7 @@ def test_the_configuration_comes_without_paths_of_its_run_and_asks_for_no_weight
         {"optimizer": "elsewhere.run_me"},
         {
             "loss": {
-                "class_path": "seg.losses.X",
+                "class_path": "seg.losses.CompoundLoss",
                 "init_args": {"a": [{"class_path": "elsewhere.Y"}]},
             }
         },
