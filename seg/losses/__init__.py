@@ -21,7 +21,7 @@ Over regions, where each class counts alike whatever its pixels:
 `CompoundLoss` adds any of them up; `check_loss` tells what a loss, ours or not, breaks.
 """
 
-from seg.losses.base import Reduction, SegmentationLoss
+from seg.losses.base import SegmentationLoss
 from seg.losses.binary import (
     BinaryCrossEntropyLoss,
     BinaryFocalLoss,
@@ -37,6 +37,7 @@ from seg.losses.logit_adjusted import LogitAdjustedCrossEntropyLoss, logit_adjus
 from seg.losses.lovasz import LovaszLoss, lovasz_softmax_loss
 from seg.losses.ohem import OhemCrossEntropyLoss, ohem_cross_entropy
 from seg.losses.recall import RecallLoss, recall_loss
+from seg.losses.reduction import Reduction
 from seg.losses.tversky import (
     DiceLoss,
     JaccardLoss,

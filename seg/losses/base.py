@@ -1,49 +1,25 @@
-"""What every loss shares: class weights as buffers, and the mean over the elements that count."""
+"""What every loss shares: class weights as buffers, and the sums of which it is made."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seg.constants import IGNORE_INDEX
 from seg.distributed.ranks import Ranks
-from seg.losses.checks import check_class_vector
-from seg.losses.class_weights import class_weights, parse_policy
+from seg.losses.arguments import (
+    ClassValues,
+    check_class_vector,
+    check_weights,
+    class_values,
+    is_number,
+    number,
+)
+from seg.losses.class_weights import class_weights, counts_of_classes, parse_policy
 from seg.losses.kernels.chunks import sums_by_row
-
-Reduction = Literal["none", "mean", "sum"]
-"""`none` keeps one loss an element of the target, `mean` divides by the weights that count."""
-
-
-def mean_of(total: Tensor, divisor: Tensor) -> Tensor:
-    """The mean total / divisor; 0 with a zero gradient if nothing counts and the divisor is 0."""
-    return total / torch.where(divisor == 0, 1, divisor)
-
-
-def reduce_losses(losses: Tensor, weights: Tensor, reduction: Reduction) -> Tensor:
-    """Reduces element losses, which are 0 where ignored, as the reduction says.
-
-    Args:
-        losses: One weighted loss an element.
-        weights: What each element adds to the divisor of the mean: its weight or whether it counts.
-        reduction: `none`, `mean` or `sum`.
-
-    Raises:
-        ValueError: If the reduction is none of these.
-    """
-    check_reduction(reduction)
-    if reduction == "none":
-        return losses
-    if reduction == "sum":
-        return losses.sum()
-    return mean_of(losses.sum(), weights.sum().to(losses.dtype))
-
-
-def check_reduction(reduction: str) -> None:
-    """Refuses an unknown reduction."""
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction {reduction!r}: expected one of {get_args(Reduction)}.")
+from seg.losses.reduction import Reduction, check_reduction, mean_of, reduce_losses
+from seg.losses.targets import batched, unbatched
 
 
 class SegmentationLoss(nn.Module):
@@ -86,8 +62,13 @@ class SegmentationLoss(nn.Module):
         return reduce_losses(losses, weights, reduction), weights.sum().to(losses.dtype)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss of logits (N, C, *d), reduced as `reduction` says, fp32 at least."""
+        """The loss of logits (N, C, *d), reduced as `reduction` says, fp32 at least.
+
+        Logits (C,) with a scalar target, or probabilities (C,), are one sample, as for torch.
+        """
         self._require_weights()
+        if logits.ndim == 1:
+            return unbatched(self(*batched(logits, target)))
         return self.reduced(logits, target, self.reduction)[0]
 
     def terms(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -215,6 +196,11 @@ class SegmentationLoss(nn.Module):
                 check_class_vector(name, values, channels)
 
     @property
+    def filled_later(self) -> list[str]:
+        """Buffers that are None until `bind`, a state_dict or the data says their shape."""
+        return list(self.policies)
+
+    @property
     def needs_class_counts(self) -> bool:
         """Whether weights given by the name of a policy still wait for the pixel counts."""
         return bool(self._unresolved)
@@ -232,7 +218,7 @@ class SegmentationLoss(nn.Module):
             image_pixels: Number of valid pixels of the images in which the class occurs, (C,).
             class_names: The C names, for warnings.
         """
-        self.bind(len(pixels))
+        self.bind(len(counts_of_classes("pixels", pixels)))
         for name in self.policies:
             values = self.derive(name, pixels, image_pixels, class_names)
             buffer: Tensor = getattr(self, name)
@@ -252,8 +238,16 @@ class SegmentationLoss(nn.Module):
             class_weights(self.policies[name], pixels, image_pixels, class_names)
         )
 
-    def add_weights(self, name: str, values: float | list[float] | str | None) -> None:
+    def add_weights(
+        self, name: str, values: float | ClassValues | str | None, one_for_all: bool = False
+    ) -> None:
         """Registers the buffer `name` from its values or from the name of a policy.
+
+        Args:
+            name: Of the buffer, and of the argument that was given.
+            values: One weight a class in a list, tuple, array or tensor, of which a copy is kept;
+                or the name of a policy; None for no weights.
+            one_for_all: Whether a single number is taken as well, as (1,).
 
         Raises:
             ValueError: If the policy is unknown or a value is negative, inf or NaN.
@@ -263,7 +257,12 @@ class SegmentationLoss(nn.Module):
             parse_policy(values, name)
             self.add_derived(name, values)
             return
-        self.register_buffer(name, None if values is None else _finite(name, values))
+        if one_for_all and is_number(values):
+            values = [number(name, values)]
+        weights = None if values is None else class_values(name, values)
+        if weights is not None:
+            check_weights(name, weights)
+        self.register_buffer(name, weights)
 
     def add_class_vector(self, name: str, values: Tensor) -> None:
         """Registers the buffer `name`, one value a class (C,)."""
@@ -282,24 +281,17 @@ class SegmentationLoss(nn.Module):
         if self._unresolved:
             waiting = ", ".join(f"{name}={self.policies[name]!r}" for name in self._unresolved)
             raise RuntimeError(
-                f"{type(self).__name__}({waiting}) has no weights yet: call set_class_counts with "
-                "the pixel counts of the training set, or load a trained state_dict."
+                f"{type(self).__name__}({waiting}) has no weights yet: call "
+                ".set_class_counts(pixels) with the number of training pixels of each class, or "
+                ".load_state_dict(...) with that of a trained loss."
             )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name in (name for name in self.filled_later if getattr(self, name) is None):
+            if (loaded := state_dict.get(prefix + name)) is not None:
+                self.register_buffer(name, torch.empty_like(loaded, dtype=torch.float32))
         super()._load_from_state_dict(state_dict, prefix, *rest)
         for name in self.policies:
             loaded = state_dict.get(prefix + name)
             if loaded is not None and not loaded.isnan().any():
                 self._unresolved.discard(name)
-
-
-def _finite(name: str, values: float | list[float]) -> Tensor:
-    """Values as fp32 (C,), of which each must be a weight."""
-    numbers = [float(v) for v in (values if isinstance(values, list | tuple) else [values])]
-    for value in numbers:
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"{name}={values}: {value:g} is no weight; use finite numbers >= 0.")
-    if not any(numbers):
-        raise ValueError(f"{name}={values}: nothing is left to learn; make a weight positive.")
-    return torch.tensor(numbers)

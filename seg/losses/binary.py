@@ -2,23 +2,29 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
-from seg.losses.base import Reduction, SegmentationLoss, reduce_losses
-from seg.losses.checks import check_class_vector
+from seg.losses.arguments import ClassValues, ClassVector, class_vector, is_number, number
+from seg.losses.base import SegmentationLoss
 from seg.losses.focal import check_gamma, power
-from seg.losses.targets import binary_inputs, per_channel
+from seg.losses.reduction import Reduction, reduce_losses
+from seg.losses.targets import (
+    BinaryTarget,
+    Logits,
+    binary_inputs,
+    is_ignored,
+    per_channel,
+    takes_one_sample,
+)
+from seg.losses.tracing import beside
 
-Labels = Integer[Tensor, "n ..."] | Bool[Tensor, "n ..."] | Float[Tensor, "n ..."]
-"""Labels (N, 1, *d) or (N, *d) of one logit, or (N, C, *d) of C independent ones."""
 
-
+@takes_one_sample
 def binary_cross_entropy(
-    logits: Float[Tensor, "n c *d"],
-    target: Labels,
-    pos_weight: Float[Tensor, " k"] | None = None,
+    logits: Logits,
+    target: BinaryTarget,
+    pos_weight: float | ClassVector | None = None,
     ignore_index: int = IGNORE_INDEX,
     reduction: Reduction = "mean",
 ) -> Tensor:
@@ -43,9 +49,10 @@ def binary_cross_entropy(
     return reduce_losses(losses, weights, reduction)
 
 
+@takes_one_sample
 def binary_focal_loss(
-    logits: Float[Tensor, "n c *d"],
-    target: Labels,
+    logits: Logits,
+    target: BinaryTarget,
     alpha: float | None = 0.25,
     gamma: float = 2.0,
     ignore_index: int = IGNORE_INDEX,
@@ -93,7 +100,7 @@ class BinaryLoss(SegmentationLoss):
 
     def divisor(self, target: Tensor, channels: int) -> Tensor | None:
         """The number of elements that count."""
-        return (target != self.ignore_index).sum(dtype=torch.float64)
+        return (~is_ignored(target, self.ignore_index)).sum(dtype=torch.float64)
 
 
 class BinaryCrossEntropyLoss(BinaryLoss):
@@ -111,12 +118,12 @@ class BinaryCrossEntropyLoss(BinaryLoss):
 
     def __init__(
         self,
-        pos_weight: float | list[float] | str | None = None,
+        pos_weight: float | ClassValues | str | None = None,
         ignore_index: int = IGNORE_INDEX,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(ignore_index, reduction)
-        self.add_weights("pos_weight", pos_weight)
+        self.add_weights("pos_weight", pos_weight, one_for_all=True)
 
     def weights_from(self, weights: Tensor) -> Tensor:
         """The weight of the foreground over that of the background, (1,)."""
@@ -151,23 +158,24 @@ class BinaryFocalLoss(BinaryLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(ignore_index, reduction)
-        check_gamma(gamma)
-        _check_alpha(alpha)
-        self.gamma = gamma
-        self.alpha = alpha
+        self.gamma = check_gamma(gamma)
+        self.alpha = _check_alpha(alpha)
 
     def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Focal loss of every element and whether it counts, in the shape of the target."""
         return _focal_losses(logits, target, self.alpha, self.gamma, self.ignore_index)
 
 
-def _check_alpha(alpha: float | None) -> None:
-    if alpha is not None and not 0 <= alpha <= 1:
-        raise ValueError(f"alpha={alpha}: expected a share in [0, 1], or None for no weighting.")
+def _check_alpha(alpha: float | None) -> float | None:
+    """The share as a float."""
+    share = None if alpha is None else number("alpha", alpha)
+    if share is not None and not 0 <= share <= 1:
+        raise ValueError(f"alpha={share}: expected a share in [0, 1], or None for no weighting.")
+    return share
 
 
 def _cross_entropies(
-    logits: Tensor, target: Tensor, pos_weight: Tensor | None, ignore_index: int
+    logits: Tensor, target: Tensor, pos_weight: float | ClassVector | None, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
     shape, soft = target.shape, target.is_floating_point()
     logits, labels, ignored = binary_inputs(logits, target, ignore_index)
@@ -184,8 +192,7 @@ def _cross_entropies(
 def _focal_losses(
     logits: Tensor, target: Tensor, alpha: float | None, gamma: float, ignore_index: int
 ) -> tuple[Tensor, Tensor]:
-    check_gamma(gamma)
-    _check_alpha(alpha)
+    gamma, alpha = check_gamma(gamma), _check_alpha(alpha)
     shape, soft = target.shape, target.is_floating_point()
     logits, labels, ignored = binary_inputs(logits, target, ignore_index)
     if soft:
@@ -205,10 +212,12 @@ def _margin(logits: Tensor, labels: Tensor) -> Tensor:
     return logits * (2 * labels - 1)
 
 
-def _foreground_weight(logits: Tensor, pos_weight: Tensor | None) -> Tensor | float:
+def _foreground_weight(logits: Tensor, pos_weight: float | ClassVector | None) -> Tensor | float:
     """1 or the weight, ready to broadcast over the logits."""
     if pos_weight is None:
         return 1.0
-    if pos_weight.numel() != 1:
-        check_class_vector("pos_weight", pos_weight, logits.shape[1])
-    return per_channel(pos_weight, logits)
+    if isinstance(pos_weight, Tensor) and pos_weight.numel() == 1:
+        return beside(pos_weight, logits).to(logits.dtype)  # one for all channels
+    if is_number(pos_weight):
+        return number("pos_weight", pos_weight)
+    return per_channel(class_vector("pos_weight", pos_weight, logits), logits)

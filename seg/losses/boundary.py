@@ -1,23 +1,27 @@
 """Boundary loss: probabilities weighed by their distance to the boundary of their class."""
 
+from typing import Any
+
 import cv2
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
-from seg.losses.base import Reduction, SegmentationLoss, reduce_losses
+from seg.losses.base import SegmentationLoss
 from seg.losses.checks import check_range
 from seg.losses.kernels.chunks import divisor_of_ids
-from seg.losses.targets import softmax_inputs
+from seg.losses.reduction import Reduction, reduce_losses
+from seg.losses.targets import Logits, Target, softmax_inputs, takes_one_sample
 
 CANDIDATES = 2**25
 """How many candidates for a least distance are compared at a time; they take 128 MiB."""
 
 
+@takes_one_sample
 def boundary_loss(
-    logits: Float[Tensor, "n c *d"],
-    target: Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"],
+    logits: Logits,
+    target: Target,
     ignore_index: int = IGNORE_INDEX,
     reduction: Reduction = "mean",
 ) -> Tensor:
@@ -120,10 +124,19 @@ def _by_tensor_operations(target: Tensor, num_classes: int, ignore_index: int) -
     return _signed(_distances(of_class), of_class, target == ignore_index)
 
 
-# One operator, so that a compiled or exported graph need not look inside.
+# One operator, so that no graph and no transform of torch.func looks inside.
 _signed_distances = torch.library.custom_op(
     "seg::signed_distances", _by_tensor_operations, mutates_args=()
 )
+
+
+@_signed_distances.register_vmap
+def _signed_distances_of_batches(
+    info: Any, in_dims: Any, target: Tensor, num_classes: int, ignore_index: int
+) -> tuple[Tensor, int]:
+    batches = target.movedim(in_dims[0], 0)
+    distances = _signed_distances(batches.flatten(0, 1), num_classes, ignore_index)
+    return distances.unflatten(0, batches.shape[:2]), 0
 
 
 @_signed_distances.register_kernel("cpu")

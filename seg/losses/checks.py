@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from seg.losses.tracing import traced, transformed, unreadable
+
 
 def check_logits(logits: Tensor) -> None:
     """Refuses logits that are not floating (N, C, *d)."""
@@ -13,14 +15,27 @@ def check_logits(logits: Tensor) -> None:
         )
 
 
-def check_softmax_pair(logits: Tensor, target: Tensor) -> None:
+def check_softmax_pair(
+    logits: Tensor, target: Tensor, binary_twin: str = "BinaryCrossEntropyLoss"
+) -> None:
     """Refuses a target that is neither ids (N, *d) nor probabilities (N, C, *d).
+
+    Args:
+        logits: Scores (N, C, *d) of two classes or more.
+        target: What should pair with them.
+        binary_twin: The loss that takes logits of one channel.
 
     Raises:
         ValueError: If the shapes do not pair, if the classes are last, or if the dtype does not
             go with the shape.
     """
     check_logits(logits)
+    if logits.shape[1] < 2:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} of {logits.shape[1]} channel: a softmax over it is 1 "
+            f"whatever the logits; use seg.losses.{binary_twin}, or give a channel to each class, "
+            "the background too."
+        )
     ids_shape = logits.shape[:1] + logits.shape[2:]
     floating = target.is_floating_point()
     if target.shape == (logits.shape if floating else ids_shape):
@@ -64,28 +79,22 @@ def pair_binary(logits: Tensor, target: Tensor) -> Tensor:
     raise ValueError(_mismatch(logits, target) + remedy)
 
 
-def check_class_vector(name: str, values: Tensor, length: int) -> None:
-    """Refuses class weights that are not one number for each of the `length` channels."""
-    if values.shape != (length,):
-        raise ValueError(
-            f"{name} of shape {tuple(values.shape)} for logits of {length} channels: expected "
-            f"({length},); give one value for each."
-        )
-
-
 def check_range(values: Tensor, upper: float, expected: str) -> None:
     """Refuses a target value outside [0, upper]; ignored places must hold 0 by now.
 
-    On CUDA, and in a compiled graph, the check is an asynchronous assertion: no step waits for it,
-    but its message cannot hold the value. Elsewhere it is one pass over the target.
+    On CUDA, and in a graph, the check is an asynchronous assertion: no step waits for it, but its
+    message cannot hold the value. Elsewhere it is one pass over the target.
 
     Raises:
         ValueError: With the value (a RuntimeError without it where asynchronous).
     """
     if values.numel() == 0 or values.dtype == torch.bool:
         return
+    if not traced() and transformed():
+        _check_range_of_all(values, upper, expected)
+        return
     low, high = torch.aminmax(values)
-    if values.is_cuda or torch.compiler.is_compiling():
+    if values.is_cuda or unreadable(values):
         inside = ~((low < 0) | (high > upper))
         torch._assert_async(inside, f"a target value is not {expected}.")
     elif low < 0 or high > upper:
@@ -93,6 +102,25 @@ def check_range(values: Tensor, upper: float, expected: str) -> None:
         raise ValueError(
             f"target value {value} is not {expected}; map it to one of these before the loss."
         )
+
+
+# An operator sees the values themselves, which a transform of torch.func hides.
+@torch.library.custom_op("seg::check_range", mutates_args=())
+def _check_range_of_all(values: Tensor, upper: float, expected: str) -> Tensor:
+    check_range(values, upper, expected)
+    return values.new_empty(0)
+
+
+@_check_range_of_all.register_fake
+def _nothing(values: Tensor, upper: float, expected: str) -> Tensor:
+    return values.new_empty(0)
+
+
+@_check_range_of_all.register_vmap
+def _check_range_of_samples(
+    info: object, in_dims: object, values: Tensor, upper: float, expected: str
+) -> tuple[Tensor, None]:
+    return _check_range_of_all(values, upper, expected), None
 
 
 def label_error(num_classes: int, ignore_index: int, value: int | None = None) -> str:

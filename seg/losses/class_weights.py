@@ -7,7 +7,9 @@ learning rate, does not depend on the policy. A class without a pixel gets weigh
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -102,9 +104,9 @@ def class_weights(
         _check_beta(f"beta={beta}", name, beta)
         if own_beta is not None:
             raise ValueError(f"policy={policy!r} names its β; leave out beta={beta}.")
-    counts = _counts("pixels", pixels)
+    counts = counts_of_classes("pixels", pixels)
     names = list(class_names) if class_names is not None else [str(c) for c in range(len(counts))]
-    images = None if image_pixels is None else _counts("image_pixels", image_pixels)
+    images = None if image_pixels is None else counts_of_classes("image_pixels", image_pixels)
     _check_counts(counts, images, names)
     present = counts > 0
     _warn_of_absent(present, names, "its weight is 0, so nothing trains it")
@@ -160,7 +162,7 @@ def log_priors(pixels: Tensor | Sequence[int], class_names: Sequence[str] | None
     Raises:
         ValueError: If the counts are negative, all 0 or not C of them.
     """
-    counts = _counts("pixels", pixels)
+    counts = counts_of_classes("pixels", pixels)
     names = list(class_names) if class_names is not None else [str(c) for c in range(len(counts))]
     _check_counts(counts, None, names)
     _warn_of_absent(counts > 0, names, "its prior is that of a single pixel")
@@ -179,9 +181,18 @@ def _warn_of_absent(present: Tensor, names: list[str], consequence: str) -> None
         )
 
 
-def _counts(name: str, values: Tensor | Sequence[int]) -> Tensor:
-    """Counts as float64 on the CPU, (C,)."""
-    counts = torch.as_tensor(values).detach().to("cpu", torch.float64)
+def counts_of_classes(name: str, values: Any) -> Tensor:
+    """The counts of a list, tuple, array or tensor as float64 on the CPU, (C,).
+
+    Raises:
+        ValueError: If they are not one number a class.
+    """
+    try:
+        # an array may be a view that torch has no strides for
+        counts = torch.as_tensor(values.copy() if isinstance(values, np.ndarray) else values)
+        counts = counts.detach().to("cpu", torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name}={values!r}: expected one count a class, (C,).") from None
     if counts.ndim != 1:
         raise ValueError(
             f"{name} of shape {tuple(counts.shape)}: expected one count a class, (C,); "

@@ -1,11 +1,13 @@
 """A weighted sum of losses, each of which stays visible by its name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from seg.losses.base import Reduction, SegmentationLoss
+from seg.losses.arguments import number
+from seg.losses.base import SegmentationLoss
+from seg.losses.reduction import Reduction
 
 
 class CompoundLoss(SegmentationLoss):
@@ -27,11 +29,10 @@ class CompoundLoss(SegmentationLoss):
         weights: dict[str, float] | None = None,
         reduction: Reduction = "mean",
     ) -> None:
-        weights = weights or {}
-        _check(parts, weights)
+        weights = _checked(parts, {} if weights is None else weights)
         super().__init__(next(iter(parts.values())).ignore_index, reduction)
         self.parts = nn.ModuleDict(parts)
-        self.weights = {name: float(weights.get(name, 1.0)) for name in parts}
+        self.weights = {name: weights.get(name, 1.0) for name in parts}
         for part in parts.values():
             part.reduction = reduction
         # parts may be binary: how many logits they need is theirs to say
@@ -86,10 +87,17 @@ class CompoundLoss(SegmentationLoss):
         return list(self.parts.items())  # type: ignore[arg-type]
 
 
-def _check(parts: dict[str, SegmentationLoss], weights: dict[str, float]) -> None:
+def _checked(parts: dict[str, SegmentationLoss], weights: Mapping[str, float]) -> dict[str, float]:
+    """The factors as floats."""
     if not parts:
         raise ValueError("parts={}: expected at least one loss by name, such as {dice: ...}.")
-    for name, weight in weights.items():
+    if not isinstance(weights, Mapping):
+        raise ValueError(
+            f"weights={weights}: expected a factor by the name of its part, such as "
+            f"{{{next(iter(parts))}: 0.5}}."
+        )
+    factors = {name: number(f"weights: {name}", weight) for name, weight in weights.items()}
+    for name, weight in factors.items():
         if name not in parts:
             raise ValueError(f"weights: {name!r} is no part; the parts are {list(parts)}.")
         if not 0 < weight < float("inf"):
@@ -102,3 +110,4 @@ def _check(parts: dict[str, SegmentationLoss], weights: dict[str, float]) -> Non
     for what, values in (("logits for two classes", logits), ("ignore_index", ignored)):
         if len(set(values.values())) > 1:
             raise ValueError(f"parts differ in {what}: {values}; they share logits and target.")
+    return factors

@@ -4,22 +4,24 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
-from seg.losses.base import Reduction, SegmentationLoss, check_reduction, reduce_losses
-from seg.losses.checks import check_class_vector, check_softmax_pair
+from seg.losses.arguments import ClassValues, ClassVector, class_vector, number
+from seg.losses.base import SegmentationLoss
+from seg.losses.checks import check_softmax_pair
 from seg.losses.kernels.chunks import can_sweep, divisor_of_ids
 from seg.losses.kernels.focal import focal_share, focal_terms
 from seg.losses.kernels.nll import pixel_nll
-from seg.losses.targets import per_channel, softmax_inputs
+from seg.losses.reduction import Reduction, check_reduction, reduce_losses
+from seg.losses.targets import Logits, Target, per_channel, softmax_inputs, takes_one_sample
 
 
+@takes_one_sample
 def cross_entropy(
-    logits: Float[Tensor, "n c *d"],
-    target: Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"],
-    weight: Float[Tensor, " c"] | None = None,
+    logits: Logits,
+    target: Target,
+    weight: ClassVector | None = None,
     ignore_index: int = IGNORE_INDEX,
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
@@ -35,7 +37,7 @@ def cross_entropy(
         logits: Unnormalised scores, classes at dim 1.
         target: Class ids in [0, C) of any integer dtype, or class probabilities; in both,
             `ignore_index` marks what to ignore.
-        weight: One non-negative weight a class.
+        weight: One non-negative weight a class, as a tensor, array or list.
         ignore_index: Target value of the pixels that count nowhere.
         label_smoothing: Share ε in [0, 1] of the target that is spread evenly over the classes.
         reduction: `mean`, `sum`, or `none` for one loss a pixel (N, *d).
@@ -47,7 +49,7 @@ def cross_entropy(
         Szegedy et al., Rethinking the Inception Architecture, 2016, section 7 (label smoothing).
     """
     check_reduction(reduction)
-    options = (weight, ignore_index, label_smoothing)
+    options = (weight, ignore_index, check_smoothing(label_smoothing))
     return _reduced(logits, target, reduction, *options)[0]
 
 
@@ -67,14 +69,13 @@ class CrossEntropyLoss(SegmentationLoss):
 
     def __init__(
         self,
-        weight: list[float] | str | None = None,
+        weight: ClassValues | str | None = None,
         ignore_index: int = IGNORE_INDEX,
         label_smoothing: float = 0.0,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(ignore_index, reduction)
-        check_smoothing(label_smoothing)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = check_smoothing(label_smoothing)
         self.add_weights("weight", weight)
 
     def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -94,7 +95,7 @@ class CrossEntropyLoss(SegmentationLoss):
     def share(self, logits: Tensor, target: Tensor, divisor: Tensor) -> Tensor:
         """As in `SegmentationLoss`, in one sweep where that serves."""
         self._require_weights()
-        if self.label_smoothing or not can_sweep(logits, target):
+        if self.label_smoothing or not can_sweep(logits, target, self.weight):
             return super().share(logits, target, divisor)
         return cross_entropy_share(logits, target, self.weight, self.ignore_index, divisor)
 
@@ -103,10 +104,12 @@ class CrossEntropyLoss(SegmentationLoss):
         return self.weight, self.ignore_index, self.label_smoothing
 
 
-def check_smoothing(label_smoothing: float) -> None:
-    """Refuses a share that is none."""
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing={label_smoothing}: expected a share in [0, 1].")
+def check_smoothing(label_smoothing: float) -> float:
+    """The share as a float; refuses what is none."""
+    share = number("label_smoothing", label_smoothing)
+    if not 0 <= share <= 1:
+        raise ValueError(f"label_smoothing={share}: expected a share in [0, 1].")
+    return share
 
 
 def cross_entropy_share(
@@ -114,6 +117,7 @@ def cross_entropy_share(
 ) -> Tensor:
     """The sum over the pixels of ids that were checked, over a divisor that is known."""
     check_softmax_pair(logits, target)
+    weight = None if weight is None else class_vector("weight", weight, logits)
     plain = partial(_plain_sum, target, weight, ignore_index, 0.0)
     return focal_share(logits, target, weight, 0.0, ignore_index, plain, divisor)
 
@@ -122,16 +126,15 @@ def _reduced(
     logits: Tensor,
     target: Tensor,
     reduction: Reduction,
-    weight: Tensor | None,
+    weight: ClassVector | None,
     ignore_index: int,
     label_smoothing: float,
 ) -> tuple[Tensor, Tensor]:
     """The loss and the divisor of its mean."""
-    options = (weight, ignore_index, label_smoothing)
     check_softmax_pair(logits, target)
-    if weight is not None:
-        check_class_vector("weight", weight, logits.shape[1])
-    if reduction != "none" and label_smoothing == 0 and can_sweep(logits, target):
+    weight = None if weight is None else class_vector("weight", weight, logits)
+    options = (weight, ignore_index, label_smoothing)
+    if reduction != "none" and label_smoothing == 0 and can_sweep(logits, target, weight):
         plain = partial(_plain_sum, target, *options)
         return focal_terms(logits, target, weight, 0.0, ignore_index, plain, reduction == "mean")
     losses, weights = _element_losses(logits, target, *options)
@@ -153,7 +156,7 @@ def _element_losses(
 ) -> tuple[Tensor, Tensor]:
     check_softmax_pair(logits, target)
     if weight is not None:
-        check_class_vector("weight", weight, logits.shape[1])
+        weight = class_vector("weight", weight, logits)
         weight = weight.to(torch.promote_types(logits.dtype, torch.float32))
     if not target.is_floating_point() and label_smoothing == 0:
         pixels = pixel_nll(logits, target, ignore_index)

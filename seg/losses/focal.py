@@ -1,28 +1,46 @@
 """Softmax focal loss: cross-entropy that fades out on the pixels that are already easy."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
-from seg.losses.base import Reduction, SegmentationLoss, check_reduction, reduce_losses
-from seg.losses.checks import check_class_vector, check_softmax_pair
+from seg.losses.arguments import (
+    ClassValues,
+    ClassVector,
+    class_values,
+    class_vector,
+    is_number,
+    number,
+)
+from seg.losses.base import SegmentationLoss
+from seg.losses.checks import check_softmax_pair
 from seg.losses.cross_entropy import check_smoothing
 from seg.losses.kernels.chunks import can_sweep, divisor_of_ids
 from seg.losses.kernels.focal import Gamma, focal_share, focal_terms
 from seg.losses.kernels.nll import pixel_nll
-from seg.losses.targets import one_hot, per_channel, softmax_inputs
+from seg.losses.reduction import Reduction, check_reduction, reduce_losses
+from seg.losses.targets import (
+    Logits,
+    Target,
+    one_hot,
+    per_channel,
+    softmax_inputs,
+    takes_one_sample,
+)
+from seg.losses.tracing import unreadable
 
 
+@takes_one_sample
 def focal_loss(
-    logits: Float[Tensor, "n c *d"],
-    target: Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"],
-    alpha: Float[Tensor, " c"] | None = None,
-    gamma: float | Float[Tensor, " c"] = 2.0,
+    logits: Logits,
+    target: Target,
+    alpha: ClassVector | None = None,
+    gamma: float | Float[Tensor, ""] | ClassVector = 2.0,
     ignore_index: int = IGNORE_INDEX,
     label_smoothing: float = 0.0,
     reduction: Reduction = "mean",
@@ -37,7 +55,7 @@ def focal_loss(
         logits: Unnormalised scores, classes at dim 1.
         target: Class ids in [0, C) of any integer dtype, or class probabilities; in both,
             `ignore_index` marks what to ignore.
-        alpha: One non-negative weight a class.
+        alpha: One non-negative weight a class, as a tensor, array or list.
         gamma: Focusing exponent γ >= 0, one for all classes or one for each; the larger, the less
             an easy pixel counts.
         ignore_index: Target value of the pixels that count nowhere.
@@ -51,7 +69,8 @@ def focal_loss(
         Lin et al., Focal Loss for Dense Object Detection, 2017, eq. 5.
     """
     check_reduction(reduction)
-    options = _Options(alpha, gamma, ignore_index, label_smoothing)
+    smoothing = check_smoothing(label_smoothing)
+    options = _checked(logits, target, alpha, gamma, ignore_index, smoothing)
     return _reduced(logits, target, reduction, options)[0]
 
 
@@ -73,34 +92,33 @@ class FocalLoss(SegmentationLoss):
 
     def __init__(
         self,
-        gamma: float | list[float] = 2.0,
-        alpha: list[float] | str | None = None,
+        gamma: float | ClassValues = 2.0,
+        alpha: ClassValues | str | None = None,
         ignore_index: int = IGNORE_INDEX,
         label_smoothing: float = 0.0,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(ignore_index, reduction)
-        check_smoothing(label_smoothing)
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = check_smoothing(label_smoothing)
         self.add_weights("alpha", alpha)
         self.gamma: Gamma
-        if isinstance(gamma, list | tuple):
-            for exponent in gamma:
-                check_gamma(exponent)
-            self.add_class_vector("gamma", torch.tensor([float(x) for x in gamma]))
+        if is_number(gamma):
+            self.gamma = check_gamma(gamma)
         else:
-            check_gamma(gamma)
-            self.gamma = gamma
+            exponents = class_values("gamma", gamma)
+            for exponent in () if unreadable(exponents) else exponents.tolist():
+                check_gamma(exponent)
+            self.add_class_vector("gamma", exponents)
 
     def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Focal loss of every pixel and its α, both (N, *d)."""
-        return _element_losses(logits, target, self._options)
+        return _element_losses(logits, target, self._options(logits, target))
 
     def reduced(
         self, logits: Tensor, target: Tensor, reduction: Reduction
     ) -> tuple[Tensor, Tensor]:
         """As in `SegmentationLoss`, in one sweep where that serves."""
-        return _reduced(logits, target, reduction, self._options)
+        return _reduced(logits, target, reduction, self._options(logits, target))
 
     def divisor(self, target: Tensor, channels: int) -> Tensor | None:
         """Σ α_t of ids; None of probabilities."""
@@ -109,22 +127,23 @@ class FocalLoss(SegmentationLoss):
     def share(self, logits: Tensor, target: Tensor, divisor: Tensor) -> Tensor:
         """As in `SegmentationLoss`, in one sweep where that serves."""
         self._require_weights()
-        if self.label_smoothing or not can_sweep(logits, target):
+        if self.label_smoothing or not can_sweep(logits, target, self.alpha, self.gamma):
             return super().share(logits, target, divisor)
-        _check(logits, target, self.alpha, self.gamma)
-        plain = partial(_plain_sum, target, self._options)
-        options = self.alpha, self.gamma, self.ignore_index
-        return focal_share(logits, target, *options, plain, divisor)
+        options = self._options(logits, target)
+        plain = partial(_plain_sum, target, options)
+        return focal_share(logits, target, *options[:3], plain, divisor)
 
-    @property
-    def _options(self) -> "_Options":
-        return _Options(self.alpha, self.gamma, self.ignore_index, self.label_smoothing)
+    def _options(self, logits: Tensor, target: Tensor) -> "_Options":
+        given = self.alpha, self.gamma, self.ignore_index, self.label_smoothing
+        return _checked(logits, target, *given)
 
 
-def check_gamma(gamma: float) -> None:
-    """Refuses an exponent that would make the easy pixels count more."""
-    if not 0 <= gamma < float("inf"):
-        raise ValueError(f"gamma={gamma}: expected a finite number >= 0, such as 2.")
+def check_gamma(gamma: Any) -> float:
+    """The exponent as a float; refuses one that would make the easy pixels count more."""
+    exponent = number("gamma", gamma)
+    if not 0 <= exponent < float("inf"):
+        raise ValueError(f"gamma={exponent}: expected a finite number >= 0, such as 2.")
+    return exponent
 
 
 def power(miss: Tensor, gamma: Gamma) -> Tensor:
@@ -148,8 +167,7 @@ def _reduced(
 ) -> tuple[Tensor, Tensor]:
     """The loss and the divisor of its mean."""
     alpha, gamma, ignore_index, smoothing = options
-    _check(logits, target, alpha, gamma)
-    if reduction != "none" and smoothing == 0 and can_sweep(logits, target):
+    if reduction != "none" and smoothing == 0 and can_sweep(logits, target, alpha, gamma):
         plain = partial(_plain_sum, target, options)
         return focal_terms(logits, target, alpha, gamma, ignore_index, plain, reduction == "mean")
     losses, weights = _element_losses(logits, target, options)
@@ -160,19 +178,25 @@ def _plain_sum(target: Tensor, options: _Options, logits: Tensor) -> Tensor:
     return _element_losses(logits, target, options)[0].sum()
 
 
-def _check(logits: Tensor, target: Tensor, alpha: Tensor | None, gamma: Gamma) -> None:
-    check_softmax_pair(logits, target)
-    if alpha is not None:
-        check_class_vector("alpha", alpha, logits.shape[1])
-    if isinstance(gamma, Tensor):
-        check_class_vector("gamma", gamma, logits.shape[1])
-    else:
-        check_gamma(gamma)
+def _checked(
+    logits: Tensor,
+    target: Tensor,
+    alpha: ClassVector | None,
+    gamma: float | ClassVector,
+    ignore_index: int,
+    smoothing: float,
+) -> _Options:
+    """The options as numbers, and as vectors (C,) beside the logits."""
+    check_softmax_pair(logits, target, "BinaryFocalLoss")
+    weights = None if alpha is None else class_vector("alpha", alpha, logits)
+    if isinstance(gamma, Tensor) and gamma.ndim == 0:
+        gamma = gamma.expand(logits.shape[1])  # so that nobody waits for its value
+    exponent = check_gamma(gamma) if is_number(gamma) else class_vector("gamma", gamma, logits)
+    return _Options(weights, exponent, ignore_index, smoothing)
 
 
 def _element_losses(logits: Tensor, target: Tensor, options: _Options) -> tuple[Tensor, Tensor]:
     alpha, gamma, ignore_index, smoothing = options
-    _check(logits, target, alpha, gamma)
     dtype = torch.promote_types(logits.dtype, torch.float32)
     alpha = None if alpha is None else alpha.to(dtype)
     gamma = gamma.to(dtype) if isinstance(gamma, Tensor) else gamma

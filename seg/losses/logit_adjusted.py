@@ -3,21 +3,24 @@
 import math
 from collections.abc import Sequence
 
-import torch
-from jaxtyping import Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
-from seg.losses.base import Reduction, SegmentationLoss
-from seg.losses.checks import check_class_vector, check_softmax_pair
+from seg.losses.arguments import ClassValues, ClassVector, class_values, class_vector, number
+from seg.losses.base import SegmentationLoss
+from seg.losses.checks import check_softmax_pair
 from seg.losses.class_weights import log_priors
 from seg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
+from seg.losses.reduction import Reduction
+from seg.losses.targets import Logits, Target, takes_one_sample
+from seg.losses.tracing import unreadable
 
 
+@takes_one_sample
 def logit_adjusted_cross_entropy(
-    logits: Float[Tensor, "n c *d"],
-    target: Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"],
-    log_prior: Float[Tensor, " c"],
+    logits: Logits,
+    target: Target,
+    log_prior: ClassVector,
     tau: float = 1.0,
     ignore_index: int = IGNORE_INDEX,
     reduction: Reduction = "mean",
@@ -66,13 +69,12 @@ class LogitAdjustedCrossEntropyLoss(SegmentationLoss):
     def __init__(
         self,
         tau: float = 1.0,
-        priors: list[float] | None = None,
+        priors: ClassValues | None = None,
         ignore_index: int = IGNORE_INDEX,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(ignore_index, reduction)
-        _check_tau(tau)
-        self.tau = tau
+        self.tau = _check_tau(tau)
         self.cross_entropy = CrossEntropyLoss(ignore_index=ignore_index, reduction=reduction)
         if priors is None:
             self.add_derived("log_prior", "training pixels")
@@ -113,27 +115,30 @@ class LogitAdjustedCrossEntropyLoss(SegmentationLoss):
         return _adjust(logits, target, self.log_prior, self.tau)
 
 
-def _adjust(logits: Tensor, target: Tensor, log_prior: Tensor, tau: float) -> Tensor:
+def _adjust(logits: Tensor, target: Tensor, log_prior: ClassVector, tau: float) -> Tensor:
     """The logits plus τ log π, in fp32 at least, as they lie in memory."""
-    _check_tau(tau)
+    tau = _check_tau(tau)
     check_softmax_pair(logits, target)
-    check_class_vector("log_prior", log_prior, logits.shape[1])
-    shift = tau * log_prior.float().view(-1, *(1 for _ in logits.shape[2:]))
+    shift = tau * class_vector("log_prior", log_prior, logits).float()
+    shift = shift.view(-1, *(1 for _ in logits.shape[2:]))
     return logits + shift
 
 
-def _check_tau(tau: float) -> None:
-    if not 0 <= tau < math.inf:
-        raise ValueError(f"tau={tau}: expected a finite number >= 0, such as 1.")
+def _check_tau(tau: float) -> float:
+    """τ as a float."""
+    factor = number("tau", tau)
+    if not 0 <= factor < math.inf:
+        raise ValueError(f"tau={factor}: expected a finite number >= 0, such as 1.")
+    return factor
 
 
-def _logarithms(priors: list[float]) -> Tensor:
+def _logarithms(priors: ClassValues) -> Tensor:
     """Log priors (C,), fp32, of shares that add up to 1."""
-    for prior in priors:
+    shares = class_values("priors", priors).double()
+    for prior in [] if unreadable(shares) else shares.tolist():
         if not 0 < prior < math.inf:
             raise ValueError(
-                f"priors={priors}: {prior:g} has no finite logarithm; give positive numbers, a "
-                "small one to a class without a training pixel."
+                f"priors={shares.tolist()}: {prior:g} has no finite logarithm; give positive "
+                "numbers, a small one to a class without a training pixel."
             )
-    shares = torch.tensor(priors, dtype=torch.float64)
     return (shares / shares.sum()).log().float()

@@ -4,19 +4,21 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
 from seg.distributed.ranks import Ranks
-from seg.losses.base import Reduction, SegmentationLoss, mean_of, reduce_losses
+from seg.losses.base import SegmentationLoss
 from seg.losses.kernels.ranking import hardest_first
-from seg.losses.targets import images_that_count, softmax_inputs
+from seg.losses.reduction import Reduction, mean_of, reduce_losses
+from seg.losses.targets import Logits, Target, images_that_count, softmax_inputs, takes_one_sample
+from seg.losses.tracing import formula_only
 
 
+@takes_one_sample
 def lovasz_softmax_loss(
-    logits: Float[Tensor, "n c *d"],
-    target: Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"],
+    logits: Logits,
+    target: Target,
     ignore_index: int = IGNORE_INDEX,
     per_image: bool = False,
     reduction: Reduction = "mean",
@@ -98,7 +100,7 @@ class LovaszLoss(SegmentationLoss):
 def _element_losses(
     logits: Tensor, target: Tensor, ignore_index: int, per_image: bool
 ) -> tuple[Tensor, Tensor]:
-    if torch.compiler.is_compiling():
+    if formula_only(logits, target):
         return _by_autograd(logits, target, ignore_index, per_image)
     backward = logits.requires_grad and torch.is_grad_enabled()
     losses, counts = _ClassByClass.apply(logits, target, ignore_index, per_image, backward)

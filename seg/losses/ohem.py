@@ -3,21 +3,23 @@
 from fractions import Fraction
 
 import torch
-from jaxtyping import Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
 from seg.distributed.ranks import ALONE, Ranks
-from seg.losses.base import Reduction, mean_of
+from seg.losses.arguments import ClassValues, ClassVector, number
 from seg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 from seg.losses.kernels.ranking import among_hardest
+from seg.losses.reduction import Reduction, mean_of
+from seg.losses.targets import Logits, Target, takes_one_sample
 
 
+@takes_one_sample
 def ohem_cross_entropy(
-    logits: Float[Tensor, "n c *d"],
-    target: Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"],
+    logits: Logits,
+    target: Target,
     fraction: float = 0.25,
-    weight: Float[Tensor, " c"] | None = None,
+    weight: ClassVector | None = None,
     ignore_index: int = IGNORE_INDEX,
     reduction: Reduction = "mean",
 ) -> Tensor:
@@ -31,7 +33,7 @@ def ohem_cross_entropy(
         target: Class ids in [0, C) of any integer dtype, or class probabilities; in both,
             `ignore_index` marks what to ignore.
         fraction: Share in (0, 1] of the valid pixels to keep; ignored ones do not count in it.
-        weight: One non-negative weight a class.
+        weight: One non-negative weight a class, as a tensor, array or list.
         ignore_index: Target value of the pixels that count nowhere.
         reduction: `mean`, `sum`, or `none` for one loss a pixel (N, *d), 0 where it is not kept.
 
@@ -66,13 +68,12 @@ class OhemCrossEntropyLoss(CrossEntropyLoss):
     def __init__(
         self,
         fraction: float = 0.25,
-        weight: list[float] | str | None = None,
+        weight: ClassValues | str | None = None,
         ignore_index: int = IGNORE_INDEX,
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(weight, ignore_index, reduction=reduction)
-        _check_fraction(fraction)
-        self.fraction = fraction
+        self.fraction = _check_fraction(fraction)
 
     def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted cross-entropy of every pixel and its weight, (N, *d), 0 where not kept."""
@@ -100,12 +101,14 @@ class OhemCrossEntropyLoss(CrossEntropyLoss):
         return _hardest(logits, target, self.fraction, self.weight, self.ignore_index)
 
 
-def _check_fraction(fraction: float) -> None:
-    if not 0 < fraction <= 1:
+def _check_fraction(fraction: float) -> float:
+    """The share as a float."""
+    share = number("fraction", fraction)
+    if not 0 < share <= 1:
         raise ValueError(
-            f"fraction={fraction}: expected the share in (0, 1] of the pixels to keep, such as "
-            "0.25."
+            f"fraction={share}: expected the share in (0, 1] of the pixels to keep, such as 0.25."
         )
+    return share
 
 
 @torch.no_grad()
@@ -113,7 +116,7 @@ def _hardest(
     logits: Tensor,
     target: Tensor,
     fraction: float,
-    weight: Tensor | None,
+    weight: ClassVector | None,
     ignore_index: int,
     ranks: Ranks = ALONE,
 ) -> Tensor:
@@ -122,7 +125,7 @@ def _hardest(
     Their number is rounded up exactly, without what floats add to a product such as 0.07 · 100, and
     stays on the device, so that nothing waits for it.
     """
-    _check_fraction(fraction)
+    fraction = _check_fraction(fraction)
     if fraction == 1:
         return target
     losses = cross_entropy(logits, target, weight, ignore_index, reduction="none")

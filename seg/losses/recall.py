@@ -1,23 +1,31 @@
 """Cross-entropy that weighs each class by the share of its pixels that the network misses."""
 
+from typing import Any
+
+import numpy as np
 import torch
-from jaxtyping import Float, Integer
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from seg.constants import IGNORE_INDEX
-from seg.losses.base import Reduction, SegmentationLoss
-from seg.losses.checks import check_class_vector
+from seg.losses.arguments import ClassVector, check_class_vector, class_vector, number
+from seg.losses.base import SegmentationLoss
+from seg.losses.checks import check_softmax_pair
 from seg.losses.cross_entropy import cross_entropy, cross_entropy_share
 from seg.losses.kernels.chunks import can_sweep, divisor_of_ids, sums_by_row
+from seg.losses.reduction import Reduction
+from seg.losses.targets import Logits, Target, batched, takes_one_sample, unbatched
+from seg.losses.tracing import beside, transformed, without_values
 
 FLOOR = 0.01
 """Least weight of a class, so that one of which every pixel is found is not forgotten."""
 
 
+@takes_one_sample
 def recall_loss(
-    logits: Float[Tensor, "n c *d"],
-    target: Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"],
-    false_negative_rate: Float[Tensor, " c"],
+    logits: Logits,
+    target: Target,
+    false_negative_rate: ClassVector,
     ignore_index: int = IGNORE_INDEX,
     reduction: Reduction = "mean",
 ) -> Tensor:
@@ -41,7 +49,9 @@ def recall_loss(
         Tian et al., Recall Loss for Imbalanced Image Classification and Semantic Segmentation,
         2021.
     """
-    weight = false_negative_rate.clamp_min(FLOOR)
+    check_softmax_pair(logits, target)
+    rate = class_vector("false_negative_rate", false_negative_rate, logits)
+    weight = rate.clamp_min(FLOOR)
     return cross_entropy(logits, target, weight, ignore_index, reduction=reduction)
 
 
@@ -69,9 +79,9 @@ class RecallLoss(SegmentationLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(ignore_index, reduction)
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum={momentum}: expected a share in [0, 1], such as 0.99.")
-        self.momentum = momentum
+        self.momentum = number("momentum", momentum)
+        if not 0 <= self.momentum <= 1:
+            raise ValueError(f"momentum={self.momentum}: expected a share in [0, 1], such as 0.99.")
         self.register_buffer("counts", None)
 
     def bind(self, num_classes: int) -> None:
@@ -95,10 +105,17 @@ class RecallLoss(SegmentationLoss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss of logits (N, C, *d); in training their pixels are counted then."""
+        if logits.ndim == 1:
+            return unbatched(self(*batched(logits, target)))
         loss = super().forward(logits, target)
         if self.training:
             self.adapt(self.observed(logits, target))
         return loss
+
+    @property
+    def filled_later(self) -> list[str]:
+        """The counts, too."""
+        return [*super().filled_later, "counts"]
 
     def divisor(self, target: Tensor, channels: int) -> Tensor | None:
         """Σ of the weights of ids, by what was counted before; None of probabilities."""
@@ -121,15 +138,20 @@ class RecallLoss(SegmentationLoss):
         """Take in hits and misses (2 C,) of a batch."""
         batch = observed.view(2, -1)
         if self.counts is None:
-            self.register_buffer("counts", torch.zeros_like(batch, dtype=torch.float32))
+            self.register_buffer("counts", _no_counts(batch))
         assert self.counts is not None
-        self.counts.mul_(torch.where(batch.sum(0) > 0, self.momentum, 1.0)).add_(batch)
+        if without_values(batch) and not without_values(self.counts):
+            return  # a shape has no pixels
+        if transformed():
+            _count(self.counts, batch, self.momentum)
+        else:
+            _add(self.counts, batch, self.momentum)
 
     def _weight(self, channels: int, like: Tensor) -> Tensor:
         """Weight of every class (C,), on the device of `like`."""
         if self.counts is None:
             return torch.ones(channels, device=like.device)
-        return false_negative_rate(self.counts).clamp_min(FLOOR)
+        return false_negative_rate(beside(self.counts, like)).clamp_min(FLOOR)
 
     def _weighed(
         self, logits: Tensor, target: Tensor, reduction: Reduction
@@ -167,15 +189,64 @@ def _labels(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     return target.masked_fill(ignored, 0), ignored
 
 
+def _no_counts(like: Tensor) -> Tensor:
+    """Zeros (2, C), which outlive a transform of torch.func that this may be called in."""
+    if transformed():  # what torch makes there is the transform's, and ends with it
+        return from_dlpack(np.zeros(like.shape, np.float32))
+    return torch.zeros_like(like, dtype=torch.float32)
+
+
+def _add(counts: Tensor, batch: Tensor, momentum: float) -> None:
+    """Take hits and misses (2, C) of a batch into the running ones."""
+    batch = batch.to(counts.device)
+    counts.mul_(torch.where(batch.sum(0) > 0, momentum, 1.0)).add_(batch)
+
+
+# As an operator it may write into a buffer under a transform of torch.func.
+_count = torch.library.custom_op("seg::count", _add, mutates_args=("counts",))
+
+
+@_count.register_fake
+def _count_nothing(counts: Tensor, batch: Tensor, momentum: float) -> None:
+    return None
+
+
 def _hits_and_misses(logits: Tensor, classes: Tensor, ignored: Tensor) -> Tensor:
     """How many pixels of each class have its logit as their largest, and how many not, (2, C).
 
     A tie is a hit, so that the order of the classes does not matter.
     """
-    logits = logits.detach()
+    if transformed():
+        counts: Tensor = _hits_and_misses_of_all(logits.detach(), classes, ignored)
+        return counts
+    return _sums_of_hits_and_misses(logits.detach(), classes, ignored)
+
+
+def _sums_of_hits_and_misses(logits: Tensor, classes: Tensor, ignored: Tensor) -> Tensor:
     channels = logits.shape[1]
     own = logits.gather(1, classes.unsqueeze(1)).squeeze(1)
     missed = own < logits.amax(1)  # on a CPU an eighth of the time of argmax
     slot = (classes + channels * missed).masked_fill(ignored, 2 * channels).flatten()
     counts = sums_by_row(torch.ones_like(slot), slot, 2 * channels + 1).long()
-    return counts[:-1].view(2, channels)  # without the slot of what is ignored
+    return counts[:-1].view(2, channels).clone()  # without the slot of what is ignored
+
+
+# An operator, so that the samples of a vmap are one batch, whose sums they share.
+_hits_and_misses_of_all = torch.library.custom_op(
+    "seg::hits_and_misses", _sums_of_hits_and_misses, mutates_args=()
+)
+
+
+@_hits_and_misses_of_all.register_fake
+def _hits_and_misses_shape(logits: Tensor, classes: Tensor, ignored: Tensor) -> Tensor:
+    return classes.new_empty(2, logits.shape[1], dtype=torch.int64)
+
+
+@_hits_and_misses_of_all.register_vmap
+def _hits_and_misses_of_samples(info: Any, in_dims: Any, *tensors: Tensor) -> tuple[Tensor, None]:
+    batches = [
+        x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
+        for x, dim in zip(tensors, in_dims, strict=True)
+    ]
+    sums: Tensor = _hits_and_misses_of_all(*(x.flatten(0, 1) for x in batches))
+    return sums, None

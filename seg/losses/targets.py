@@ -4,13 +4,64 @@ An ignored pixel gets logits and target 0 before the formula, and its loss is se
 Both are needed for a gradient of exactly 0 where its logits are inf or NaN, because 0 · inf is NaN.
 """
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
+
 import torch
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from seg.losses.checks import check_range, check_softmax_pair, pair_binary
 
+Logits = Float[Tensor, "n c *d"] | Float[Tensor, " c"]
+"""Scores of pixels (N, C, *d), or of one sample (C,)."""
+
+Target = (
+    Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"] | Integer[Tensor, ""] | Float[Tensor, " c"]
+)
+"""Class ids (N, *d) or probabilities (N, C, *d); of one sample a scalar, or (C,)."""
+
+BinaryTarget = Integer[Tensor, "..."] | Bool[Tensor, "..."] | Float[Tensor, "..."]
+"""Labels (N, 1, *d) or (N, *d) of one logit, or (N, C, *d) of C independent ones; of one sample
+the same without N."""
+
+_Function = TypeVar("_Function", bound=Callable[..., Tensor])
+
 ROUNDING = 1e-2
 """How far above 1 a probability may be: what mixing labels in bf16 can add."""
+
+
+def takes_one_sample(function: _Function) -> _Function:
+    """Lets a loss of logits (N, C, *d) take those of one sample (C,), as torch's losses do."""
+
+    @wraps(function)
+    def loss(logits: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        value = function(*batched(logits, target), *args, **kwargs)
+        return unbatched(value) if logits.ndim == 1 else value
+
+    return cast(_Function, loss)
+
+
+def batched(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """One sample, logits (C,) and what belongs to it, as a batch of one; a batch as it is.
+
+    Raises:
+        ValueError: If the target of one sample is neither a scalar nor (C,).
+    """
+    if logits.ndim != 1:
+        return logits, target
+    if target.shape not in ((), logits.shape):
+        raise ValueError(
+            f"logits {tuple(logits.shape)} of one sample and target {tuple(target.shape)} do not "
+            f"pair: expected a scalar or {tuple(logits.shape)}; a batch has logits (N, C, *d)."
+        )
+    return logits[None], target[None]
+
+
+def unbatched(value: Tensor) -> Tensor:
+    """The loss of one sample from that of a batch of one."""
+    return value[0] if value.ndim else value
 
 
 def softmax_inputs(
@@ -30,7 +81,7 @@ def softmax_inputs(
         target, outside = _probabilities(target, ignore_index)
         ignored = outside.any(1)  # (n, c, *d) -> (n, *d)
     else:
-        target, ignored = _ids(target, logits.shape[1], ignore_index)
+        target, ignored = class_ids(target, logits.shape[1], ignore_index)
     mask = ignored.unsqueeze(1)
     if logits.ndim > 2 and logits.movedim(1, -1).is_contiguous():
         logits, mask = _flat(logits), mask.reshape(-1, 1)
@@ -64,7 +115,16 @@ def images_that_count(target: Tensor, ignore_index: int) -> Tensor | None:
     """Number of images with a pixel that counts, float64, of ids; None of probabilities."""
     if target.is_floating_point():
         return None
-    return (target != ignore_index).flatten(1).any(1).sum(dtype=torch.float64)
+    return (~is_ignored(target, ignore_index)).flatten(1).any(1).sum(dtype=torch.float64)
+
+
+def is_ignored(target: Tensor, ignore_index: int) -> Tensor:
+    """Where ids, labels or probabilities are the ignored value, in the shape of the target."""
+    if not target.is_floating_point() and target.dtype != torch.bool:
+        held = torch.iinfo(target.dtype)
+        if not held.min <= ignore_index <= held.max:  # torch would compare it modulo 256
+            return torch.zeros_like(target, dtype=torch.bool)
+    return target == ignore_index
 
 
 def per_channel(values: Tensor, like: Tensor) -> Tensor:
@@ -77,7 +137,7 @@ def one_hot(ids: Tensor, like: Tensor) -> Tensor:
     return torch.zeros_like(like).scatter(1, ids.unsqueeze(1), 1)
 
 
-def _ids(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+def class_ids(target: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
     """Ids as int64 with 0 where ignored, and where that is."""
     target = target.long()
     ignored = target == ignore_index

@@ -1,20 +1,19 @@
 """Dice, Jaccard and Tversky: losses on the overlap of whole regions, class by class."""
 
 import torch
-from jaxtyping import Float, Integer
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
 from seg.distributed.ranks import Ranks
-from seg.losses.base import Reduction, SegmentationLoss, mean_of, reduce_losses
+from seg.losses.arguments import number
+from seg.losses.base import SegmentationLoss
 from seg.losses.kernels.overlap import overlap_sums
-from seg.losses.targets import images_that_count
-
-Target = Integer[Tensor, "n *d"] | Float[Tensor, "n c *d"]
+from seg.losses.reduction import Reduction, mean_of, reduce_losses
+from seg.losses.targets import Logits, Target, images_that_count, takes_one_sample
 
 
 def dice_loss(
-    logits: Float[Tensor, "n c *d"],
+    logits: Logits,
     target: Target,
     per_image: bool = False,
     ignore_index: int = IGNORE_INDEX,
@@ -31,7 +30,7 @@ def dice_loss(
 
 
 def jaccard_loss(
-    logits: Float[Tensor, "n c *d"],
+    logits: Logits,
     target: Target,
     per_image: bool = False,
     ignore_index: int = IGNORE_INDEX,
@@ -47,8 +46,9 @@ def jaccard_loss(
     return tversky_loss(logits, target, 1.0, 1.0, 1.0, per_image, ignore_index, reduction)
 
 
+@takes_one_sample
 def tversky_loss(
-    logits: Float[Tensor, "n c *d"],
+    logits: Logits,
     target: Target,
     alpha: float = 0.3,
     beta: float = 0.7,
@@ -86,7 +86,7 @@ def tversky_loss(
         Salehi et al., Tversky Loss Function for Image Segmentation, 2017, eq. 3;
         Abraham & Khan, A Novel Focal Tversky Loss Function, 2019, eq. 4.
     """
-    _check(alpha, beta, gamma)
+    alpha, beta, gamma = _check(alpha, beta, gamma)
     sums = overlap_sums(logits, target, ignore_index)
     losses, weights = _losses(sums if per_image else sums.sum(0, True), alpha, beta, gamma)
     return reduce_losses(losses, weights, reduction)
@@ -115,8 +115,7 @@ class TverskyLoss(SegmentationLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(ignore_index, reduction)
-        _check(alpha, beta, gamma)
-        self.alpha, self.beta, self.gamma = alpha, beta, gamma
+        self.alpha, self.beta, self.gamma = _check(alpha, beta, gamma)
         self.per_image = per_image
 
     def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -228,7 +227,9 @@ def _class_losses(sums: Tensor, alpha: float, beta: float, gamma: float) -> tupl
     return losses.masked_fill(~present, 0), present
 
 
-def _check(alpha: float, beta: float, gamma: float) -> None:
+def _check(alpha: float, beta: float, gamma: float) -> tuple[float, float, float]:
+    """The two weights and the exponent as floats."""
+    alpha, beta, gamma = number("alpha", alpha), number("beta", beta), number("gamma", gamma)
     for name, value in (("alpha", alpha), ("beta", beta)):
         if not 0 <= value < float("inf"):
             raise ValueError(f"{name}={value}: expected a finite weight >= 0, such as 0.5.")
@@ -236,3 +237,4 @@ def _check(alpha: float, beta: float, gamma: float) -> None:
         raise ValueError("alpha=0 and beta=0: no error counts; make one of them positive.")
     if not 0 < gamma < float("inf"):
         raise ValueError(f"gamma={gamma}: expected a finite exponent > 0, such as 4/3.")
+    return alpha, beta, gamma

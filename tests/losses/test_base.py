@@ -9,8 +9,11 @@ from jsonargparse import ArgumentParser
 from seg.losses import (
     BinaryCrossEntropyLoss,
     BinaryFocalLoss,
+    CompoundLoss,
     CrossEntropyLoss,
     FocalLoss,
+    LogitAdjustedCrossEntropyLoss,
+    RecallLoss,
     SegmentationLoss,
 )
 from seg.losses.class_weights import POLICIES, class_weights
@@ -70,6 +73,57 @@ def test_resolved_weights_are_saved_and_load_into_a_bound_loss(
     assert list(loss.state_dict()) == [name]
     assert not fresh["loss"].needs_class_counts
     assert torch.equal(fresh["loss"](*sample(loss, classes)), loss(*sample(loss, classes)))
+
+
+@every_weighted_loss
+def test_the_advice_for_an_unresolved_policy_works_as_it_stands(
+    build: type[SegmentationLoss], name: str, classes: int
+) -> None:
+    trained = build(**{name: "effective_number"})
+    trained.set_class_counts(PIXELS[:classes])
+    pair = sample(trained, classes)
+    fresh = build(**{name: "effective_number"})
+    with pytest.raises(RuntimeError) as caught:
+        fresh(*pair)
+    assert ".set_class_counts(pixels)" in str(caught.value)
+    assert ".load_state_dict(...)" in str(caught.value)
+    fresh.load_state_dict(trained.state_dict())
+    assert not fresh.needs_class_counts
+    assert torch.equal(fresh(*pair), trained(*pair))
+    counted = build(**{name: "effective_number"})
+    counted.set_class_counts(PIXELS[:classes])
+    assert torch.equal(counted(*pair), trained(*pair))
+
+
+def test_losses_that_are_filled_later_load_what_a_trained_one_saved() -> None:
+    def build() -> CompoundLoss:
+        parts = {
+            "adjusted": LogitAdjustedCrossEntropyLoss(),
+            "recall": RecallLoss(),
+            "focal": FocalLoss(alpha="median_frequency"),
+        }
+        return CompoundLoss(parts)
+
+    trained, fresh = build(), build()
+    trained.set_class_counts(PIXELS, IMAGE_PIXELS)
+    pair = sample(trained, 4)
+    trained(*pair)
+    assert trained.state_dict()["parts.recall.counts"].sum() > 0
+    fresh.load_state_dict(trained.state_dict())
+    torch.testing.assert_close(fresh.state_dict(), trained.state_dict(), rtol=0, atol=0)
+    assert torch.equal(fresh.eval()(*pair), trained.eval()(*pair))
+
+
+def test_a_state_dict_of_other_losses_is_refused_as_ever() -> None:
+    trained = CrossEntropyLoss(weight="median_frequency")
+    trained.set_class_counts(PIXELS)
+    for other in (CrossEntropyLoss(), FocalLoss(alpha="median_frequency")):
+        with pytest.raises(RuntimeError, match="Unexpected key"):
+            other.load_state_dict(trained.state_dict())
+    bound = CrossEntropyLoss(weight="median_frequency")
+    bound.bind(3)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        bound.load_state_dict(trained.state_dict())
 
 
 def test_a_state_dict_of_unresolved_weights_does_not_count_as_resolved() -> None:

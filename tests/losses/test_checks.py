@@ -2,15 +2,26 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
-from torch import Tensor
+from torch import Tensor, nn
 
 from seg.losses import (
     BinaryCrossEntropyLoss,
+    BoundaryLoss,
+    CompoundLoss,
     CrossEntropyLoss,
+    DiceLoss,
+    FocalLoss,
+    JaccardLoss,
+    LogitAdjustedCrossEntropyLoss,
+    LovaszLoss,
+    OhemCrossEntropyLoss,
+    RecallLoss,
+    TverskyLoss,
     binary_cross_entropy,
     binary_focal_loss,
     cross_entropy,
@@ -19,6 +30,20 @@ from seg.losses import (
 
 SOFTMAX = [cross_entropy, focal_loss]
 BINARY = [binary_cross_entropy, binary_focal_loss]
+SOFTMAX_LOSSES = [
+    CrossEntropyLoss(),
+    CrossEntropyLoss(label_smoothing=0.1),
+    FocalLoss(),
+    OhemCrossEntropyLoss(),
+    LogitAdjustedCrossEntropyLoss(priors=[1.0]),
+    RecallLoss(),
+    DiceLoss(),
+    JaccardLoss(),
+    TverskyLoss(),
+    LovaszLoss(),
+    BoundaryLoss(),
+    CompoundLoss({"dice": DiceLoss(), "ce": CrossEntropyLoss()}),
+]
 IDS = torch.zeros(2, 6, 7, dtype=torch.long)
 
 
@@ -68,8 +93,24 @@ def test_a_dtype_that_does_not_go_with_the_shape_is_refused(loss: object) -> Non
 
 @pytest.mark.parametrize("loss", SOFTMAX + BINARY)
 def test_logits_that_are_no_scores_of_classes_are_refused(loss: object) -> None:
-    refused(loss, torch.randn(4), torch.zeros(4).long(), "(4,)", "(N, C, *d)")
+    refused(loss, torch.randn(4), torch.zeros(3).long(), "(4,)", "(3,)", "(N, C, *d)")
+    refused(loss, torch.tensor(1.0), torch.tensor(0), "()", "(N, C, *d)")
     refused(loss, torch.ones(4, 1).int(), torch.zeros(4).long(), "torch.int32", "(N, C, *d)")
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 6, 7), (5, 1), (1,), (0, 1, 6, 7)])
+@pytest.mark.parametrize("loss", SOFTMAX_LOSSES, ids=lambda loss: type(loss).__name__)
+def test_a_softmax_over_one_channel_is_refused_with_the_loss_for_it(
+    loss: nn.Module, shape: tuple[int, ...]
+) -> None:
+    twin = "BinaryFocalLoss" if isinstance(loss, FocalLoss) else "BinaryCrossEntropyLoss"
+    ids = torch.zeros(shape[:1] + shape[2:] if len(shape) > 1 else (), dtype=torch.uint8)
+    for target in (ids, torch.ones(shape)):
+        if isinstance(loss, BoundaryLoss) and len(shape) < 3:
+            continue  # it asks for a spatial dim before
+        refused(loss, torch.randn(shape), target, "1 channel", f"seg.losses.{twin}")
+        if len(shape) > 1 and not isinstance(loss, CompoundLoss):
+            refused(loss.terms, torch.randn(shape), target, f"seg.losses.{twin}")
 
 
 @pytest.mark.parametrize("loss", SOFTMAX)
@@ -100,6 +141,12 @@ def test_a_compiled_loss_refuses_a_wrong_label_with_its_value_too(classes: int) 
 def test_annotations_hold_for_every_form_of_input(loss: object) -> None:
     typed = jaxtyped(loss, typechecker=beartype)
     channels = 1 if loss in BINARY else 5
+    assert typed(torch.randn(channels), torch.tensor(0)).isfinite()
+    assert typed(torch.randn(channels), torch.full((channels,), 1 / channels)).isfinite()
+    for values in ([1.0, 2.0, 3.0, 1.0, 1.0], (1.0, 2.0, 3.0, 1.0, 1.0)):
+        for hold in (list, tuple, np.array, torch.tensor):
+            if loss in SOFTMAX:
+                assert typed(torch.randn(2, 5, 6), torch.zeros(2, 6).int(), hold(values)) > 0
     for shape in ((8,), (2, 6, 7), (2, 3, 4, 5)):
         for dtype in (torch.float32, torch.bfloat16):
             logits = torch.randn(shape[0], channels, *shape[1:], dtype=dtype)

@@ -1,5 +1,7 @@
 """What every loss must hold, whichever it is."""
 
+import copy
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -277,8 +279,8 @@ def test_renaming_the_classes_changes_nothing(build: Callable[..., SegmentationL
 @every_loss
 def test_extreme_logits_give_a_finite_loss_and_gradient(case: Case, dtype: torch.dtype) -> None:
     logits, target = sample(case)
-    extremes = torch.tensor([-1e4, 1e4, 0.0, 1e-4, -88.0], dtype=torch.float64)
-    pattern = torch.randint(5, (logits.numel(),), generator=torch.Generator().manual_seed(0))
+    extremes = torch.tensor([-6e4, 6e4, 1e4, 0.0, 1e-4, -88.0], dtype=torch.float64)
+    pattern = torch.randint(6, (logits.numel(),), generator=torch.Generator().manual_seed(0))
     value, slope = gradient(case.build(), extremes[pattern].view_as(logits).to(dtype), target)
     assert value.isfinite()
     assert slope.isfinite().all()
@@ -305,6 +307,50 @@ def test_the_gradient_is_that_of_finite_differences(case: Case) -> None:
     assert torch.autograd.gradcheck(
         lambda z: case.build()(z, target), logits.requires_grad_(), atol=1e-7
     )
+
+
+@every_loss
+def test_the_second_derivative_is_that_of_finite_differences(case: Case) -> None:
+    logits, target = sample(case, (2, 2, 2))
+    loss = case.build()
+    assert torch.autograd.gradgradcheck(
+        lambda z: loss(z, target), logits.requires_grad_(), atol=1e-6
+    )
+
+
+@every_loss
+def test_logits_and_targets_that_are_views_give_the_same(case: Case) -> None:
+    logits, target = sample(case)
+    expected = gradient(case.build(), logits, target)
+    for lay in (
+        lambda x: x.mT.contiguous().mT,
+        lambda x: torch.stack([x, x], -1)[..., 1],
+        lambda x: x.flip(0).contiguous().flip(0),
+        lambda x: x[:1].expand_as(x),
+    ):
+        views = lay(logits), lay(target)
+        found = gradient(case.build(), views[0].contiguous(), views[1].contiguous())
+        value = case.build()(*views)
+        torch.testing.assert_close(value, found[0], rtol=1e-12, atol=1e-15)
+    leaf = logits.mT.contiguous().requires_grad_()
+    (slope,) = torch.autograd.grad(case.build()(leaf.mT, target).sum(), leaf)
+    torch.testing.assert_close(slope.mT, expected[1], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda loss: pickle.loads(pickle.dumps(loss))])
+@every_loss
+def test_a_copy_and_a_pickle_give_the_same_and_live_apart(
+    case: Case, copied: Callable[[SegmentationLoss], SegmentationLoss]
+) -> None:
+    logits, target = sample(case)
+    loss = case.build()
+    expected = gradient(loss, logits, target)  # whatever a call leaves behind is copied as well
+    other = copied(loss)
+    torch.testing.assert_close(gradient(other, logits, target), expected, rtol=0, atol=0)
+    torch.testing.assert_close(other.state_dict(), loss.state_dict(), rtol=0, atol=0)
+    for buffer in other.buffers():
+        buffer.fill_(0.5)
+    torch.testing.assert_close(gradient(loss, logits, target), expected, rtol=0, atol=0)
 
 
 @every_loss

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from seg.losses.checks import label_error
+from seg.losses.targets import class_ids, is_ignored
+from seg.losses.tracing import beside, formula_only
 
 CHUNK = {"cpu": 2**20, "cuda": 2**26}
 """Logits a chunk: 4 MB of floats stay in a CPU's cache; a GPU has launches to save instead."""
@@ -21,13 +23,24 @@ At = tuple[slice, slice, slice]
 """Where a chunk lies in (N, C, P)."""
 
 
-def can_sweep(logits: Tensor, target: Tensor) -> bool:
-    """Whether chunks serve: class ids, eager, on a device that they were made for."""
+WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64, torch.uint64: torch.int64}
+"""For ids of a dtype for which torch has few operations, one that holds them and has all."""
+
+
+def can_sweep(logits: Tensor, target: Tensor, *weights: Tensor | float | None) -> bool:
+    """Whether chunks serve: class ids, eager, on a device that they were made for.
+
+    Args:
+        logits: Scores (N, C, *d).
+        target: Class ids or probabilities.
+        weights: What else the loss depends on; chunks give no gradient by it.
+    """
     return (
         logits.device.type in CHUNK
         and not target.is_floating_point()
-        and not torch.compiler.is_compiling()
         and logits.numel() > 0
+        and not any(isinstance(x, Tensor) and x.requires_grad for x in weights)
+        and not formula_only(logits, target)
     )
 
 
@@ -72,6 +85,7 @@ class Labels:
     ) -> None:
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        target = target.to(WIDER.get(target.dtype, target.dtype))
         self.ids = target.reshape(target.shape[0], -1)
         self._bytes = target.dtype == torch.uint8 or _fit_in_bytes(target)
         dtype = torch.promote_types(dtype, torch.float32)
@@ -97,7 +111,8 @@ class Labels:
         """
         if not self.ids.is_cuda:
             return self.counts().double() @ self.table.double()
-        known = (self.ids >= 0) & (self.ids < self.num_classes) | (self.ids == self.ignore_index)
+        known = (self.ids >= 0) & (self.ids < self.num_classes)
+        known |= is_ignored(self.ids, self.ignore_index)
         torch._assert_async(known.all(), label_error(self.num_classes, self.ignore_index))
         return self.table.index_select(0, self.rows(self.ids).view(-1)).sum(dtype=torch.float64)
 
@@ -105,7 +120,7 @@ class Labels:
         """Number of pixels of each row of the table, on the CPU only; refuses what is no label."""
         ids = self.ids.reshape(-1)
         if not self._bytes:
-            ids = ids[ids != self.ignore_index]
+            ids = ids[~is_ignored(ids, self.ignore_index)]
             for value in ids.aminmax() if ids.numel() else ():
                 if not 0 <= value < self.num_classes:
                     raise ValueError(label_error(self.num_classes, self.ignore_index, int(value)))
@@ -126,6 +141,10 @@ def divisor_of_ids(
     """
     if target.is_floating_point():
         return None
+    if formula_only(target):
+        ids, ignored = class_ids(target, num_classes, ignore_index)
+        weights = ~ignored if weight is None else beside(weight, target)[ids] * ~ignored
+        return weights.sum(dtype=torch.float64)
     dtype = torch.float32 if weight is None else weight.dtype
     return Labels(target, weight, num_classes, dtype, ignore_index).weight_sum()
 

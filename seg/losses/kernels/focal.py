@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from seg.losses.base import mean_of
 from seg.losses.kernels.chunks import Labels, chunks, flattened
+from seg.losses.reduction import mean_of
 
 Gamma = float | Tensor
 """Focusing exponent, a number or one a class (C,)."""

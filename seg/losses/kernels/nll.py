@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seg.losses.checks import check_range, check_softmax_pair
-from seg.losses.targets import softmax_inputs
+from seg.losses.targets import is_ignored, softmax_inputs
+from seg.losses.tracing import transformed
 
 
 class PixelLosses(NamedTuple):
@@ -31,7 +32,7 @@ def pixel_nll(logits: Tensor, target: Tensor, ignore_index: int) -> PixelLosses:
         target: Class ids (N, *d) of any integer dtype.
         ignore_index: Target value of the pixels that count nowhere.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and not transformed():
         check_softmax_pair(logits, target)
         return (_two_classes if logits.shape[1] == 2 else _classes)(logits, target, ignore_index)
     logits, ids, ignored = softmax_inputs(logits, target, ignore_index)
@@ -74,7 +75,7 @@ class _Choice(NamedTuple):
 @torch.library.custom_op("seg::signs", mutates_args=())
 def _signs(target: Tensor, ignore_index: int) -> Tensor:
     """1 for class 0, -1 for class 1, 0 where ignored, fp32; other labels as `_class_ids`."""
-    sign = target.float().mul_(-2).add_(1).masked_fill_(target == ignore_index, 0)
+    sign = target.float().mul_(-2).add_(1).masked_fill_(is_ignored(target, ignore_index), 0)
     if target.is_cuda or (sign.numel() and sign.abs().max() > 1):
         _class_ids(target, 2, ignore_index)  # refuses what is no label
     return sign

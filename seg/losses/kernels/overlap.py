@@ -50,7 +50,7 @@ def _plain_sums(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
 
 def _image_first(x: Tensor, n: int, c: int, pixels: int) -> Tensor:
     """(N, C, *d), or (N P, C) of the images' pixels, as (N, C, P)."""
-    return x.view(n, pixels, c).transpose(1, 2) if x.ndim == 2 else x.reshape(n, c, pixels)
+    return x.reshape(n, pixels, c).transpose(1, 2) if x.ndim == 2 else x.reshape(n, c, pixels)
 
 
 class _OverlapSums(torch.autograd.Function):
