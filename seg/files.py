@@ -1,7 +1,7 @@
 """Files that are either whole or not there."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,19 +33,29 @@ def same_file(one: str | Path, other: str | Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def refuse_input_as_output(targets: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
-    """Refuse to write where something is read from.
+def refuse_overwriting(
+    targets: Iterable[Path],
+    inputs: Iterable[str | Path],
+    written_here: Callable[[Path], bool] = lambda path: True,
+) -> None:
+    """Refuse to write where something is read from, or over a file that is not the command's own.
 
     Args:
         targets: Files that will be written.
         inputs: Files that are read.
+        written_here: Whether the command wrote a file that exists, so that it may be written again.
 
     Raises:
-        InputError: Names the first file that is both.
+        InputError: Names the first such file.
     """
     read = {os.path.realpath(path) for path in inputs}
     for target in targets:
         if os.path.realpath(target) in read:
             raise InputError(
                 f"{target}: this input would be overwritten; give another place with --output."
+            )
+        if os.path.lexists(target) and not (target.is_file() and written_here(target)):
+            raise InputError(
+                f"{target}: exists and was not written by this command; give another place with "
+                "--output, or move the file away."
             )

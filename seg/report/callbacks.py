@@ -13,9 +13,11 @@ from rich.console import Console
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
+from seg.data import SegmentationDataModule, SegmentationDataset
+from seg.data.files.pairing import find_images
 from seg.errors import InputError
 from seg.evaluation.metrics import per_class_records
-from seg.files import refuse_input_as_output
+from seg.files import refuse_overwriting
 from seg.lifecycle.saving import RunCheckpoint
 from seg.module import SegmentationModule
 from seg.report.curves import plot_curves
@@ -60,10 +62,22 @@ class RunReport(L.Callback):
         self._pictured: list[tuple[str, Tensor, Tensor, Tensor]] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Learn the run's folder, which the ranks agree on together."""
+        """Learn the run's folder, which the ranks agree on together.
+
+        Raises:
+            InputError: If a file to write is an image or a mask of the split that is scored.
+        """
         folder = self.folder or trainer.log_dir
         if folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.folder = Path(folder)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        role = {"validate": "val", "test": "test"}.get(stage)
+        if self.folder is not None and role and isinstance(data, SegmentationDataModule):
+            dataset = data.dataset(role)
+            if isinstance(dataset, SegmentationDataset):
+                names = ("per_class.json", "per_class.csv", "previews/*.png")
+                written = [path for name in names for path in self.folder.glob(name)]
+                refuse_overwriting(written, dataset.pairs.images + dataset.pairs.masks)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the weights that policies gave the classes; a resumed run has them already."""
@@ -202,17 +216,13 @@ class PredictionWriter(BasePredictionWriter):
         """Refuse to overwrite an image, or a file that is no prediction.
 
         Raises:
-            InputError: Names the file.
+            InputError: Names the file; also one that would be no input only because of its folder.
         """
-        pairs = trainer.datamodule.dataset("predict").pairs  # type: ignore[attr-defined]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        pairs = data.dataset("predict").pairs
         targets = [self._path(name) for name in pairs.names]
-        refuse_input_as_output(targets, pairs.images)
-        for target in targets:
-            if target.exists() and not is_prediction(target):
-                raise InputError(
-                    f"{target}: exists and was not written by seg predict; give another folder "
-                    "with --output, or move the file away."
-                )
+        left_out = set(find_images(data.predict).images) - set(pairs.images)
+        refuse_overwriting([*targets, *sorted(left_out)], pairs.images, is_prediction)
 
     def _path(self, name: str) -> Path:
         return (self.folder / name).with_name(Path(name).name + ".png")

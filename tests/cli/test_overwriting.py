@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.cli.test_app import run_of, seg
@@ -82,7 +83,7 @@ def test_a_file_that_is_no_prediction_is_never_overwritten(checkpoint, images, c
     output = images.parent / "masks"  # truth, of the names that the predictions have
     before = contents(output)
     assert predict(checkpoint, images, output) == 2
-    assert "was not written by seg predict" in capsys.readouterr().err
+    assert "was not written by this command" in capsys.readouterr().err
     assert contents(output) == before
 
 
@@ -113,3 +114,79 @@ def test_split_lists_that_are_in_use_are_not_overwritten(tmp_path, capsys):
     assert seg("split", *data, *given, "--output", lists) == 2
     assert "would be overwritten" in capsys.readouterr().err
     assert (lists / "train.txt").read_text() == "00\n01\n"
+
+
+def test_images_in_the_output_folder_are_not_left_out_in_silence(checkpoint, images, capsys):
+    assert predict(checkpoint, images, images / "sub") == 2
+    assert (
+        f"{images / 'sub/02.png'}: exists and was not written by this command"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_previews_do_not_overwrite_the_data(checkpoint, tmp_path, capsys, command):
+    names = torch.load(checkpoint, weights_only=True)["class_names"]
+    write_pairs(tmp_path / "images", tmp_path / "previews", 2, (32, 40), range(len(names)))
+    for path in [*(tmp_path / "images").iterdir(), *(tmp_path / "previews").iterdir()]:
+        path.rename(path.with_name(f"0_{path.name}"))
+    before = contents(tmp_path)
+    data = ["--data.root", tmp_path, f"--data.class_names=[{', '.join(names)}]"]
+    data += ["--data.images=images", "--data.masks=previews", "--data.num_workers=0"]
+    data += ["--data.split_fractions={val: 0.5, test: 0.5}", "--trainer.accelerator=cpu"]
+    data += ["--data.synthetic_length=128", "--data.synthetic_size=[128,128]"]  # the defaults
+    assert seg(command, "--ckpt_path", checkpoint, *data, "--output", tmp_path) == 2
+    assert "this input would be overwritten" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_a_calibration_is_not_taken_out_over_another_file(checkpoint, capsys):
+    other = checkpoint.with_name("best.ckpt")
+    before = other.read_bytes()
+    given = ["calibrate", "--ckpt_path", checkpoint, "--remove"]
+    assert seg(*given, "--output", other) == 2
+    assert f"{other}: exists" in capsys.readouterr().err
+    assert other.read_bytes() == before
+
+
+def test_lists_of_splits_that_somebody_else_made_are_not_overwritten(tmp_path, capsys):
+    write_pairs(tmp_path / "images", tmp_path / "masks", 12, (32, 40), range(2))
+    (tmp_path / "val.txt").write_text("00\n01\n")
+    given = ["--data.root", tmp_path, "--data.class_names=[a, b]", "--output", tmp_path]
+    given += ["--data.images=images", "--data.masks=masks"]
+    assert seg("split", *given) == 2
+    assert f"{tmp_path / 'val.txt'}: exists" in capsys.readouterr().err
+    assert (tmp_path / "val.txt").read_text() == "00\n01\n"
+    assert not (tmp_path / "train.txt").exists()
+    (tmp_path / "val.txt").unlink()
+    for _ in range(2):
+        assert seg("split", *given) == 0
+
+
+def test_an_audit_does_not_overwrite_its_configuration(tmp_path, capsys):
+    config = tmp_path / "recommended.yaml"
+    config.write_text("data: {synthetic_length: 4}\n")
+    assert seg("audit", "-c", config, "--output", tmp_path) == 2
+    assert f"{config}: this input would be overwritten" in capsys.readouterr().err
+    assert seg("audit", "--data.synthetic_length=4", "--output", tmp_path) == 2
+    assert f"{config}: exists" in capsys.readouterr().err
+    assert config.read_text() == "data: {synthetic_length: 4}\n"
+    for _ in range(2):
+        assert seg("audit", "-c", config, "--output", tmp_path / "audit") == 0
+
+
+@pytest.mark.parametrize("command", ["export", "calibrate"])
+def test_what_is_no_result_of_a_command_is_not_overwritten_by_it(
+    checkpoint, images, tmp_path, capsys, command
+):
+    run = tmp_path / "run"
+    shutil.copytree(checkpoint.parent, run)
+    given = [command, "--ckpt_path", run / "last.ckpt"]
+    given += ["--size", "[64,64]"] if command == "export" else []
+    before = contents(tmp_path)
+    for output in (run / "best.ckpt", images / "00.png", images):
+        assert seg(*given, "--output", output) == 2
+        assert f"{output}: exists and was not written" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+    for _ in range(2):
+        assert seg(*given) == 0

@@ -14,10 +14,11 @@ from rich.text import Text
 from seg.audit import Recommendation, audit_data, recommend
 from seg.audit.page import audit_page
 from seg.cli.data_parser import advancing, data_parser
-from seg.files import replacing
+from seg.files import refuse_overwriting, replacing
 from seg.report.tables import print_wide
 
 _SHOWN = 5
+_FIRST_WORDS = "# seg fit -c DATA.yaml"
 
 
 def main(args: list[str]) -> int:
@@ -29,6 +30,9 @@ def main(args: list[str]) -> int:
     parser = data_parser("audit", "Scan all masks: how bad is the imbalance, and what to set?")
     parser.add_argument("--output", default="audit", help="Folder of audit.json, audit.html, …")
     config = parser.parse_args(args)
+    folder = Path(config.output)
+    written = [folder / name for name in ("audit.json", "audit.html", "recommended.yaml")]
+    refuse_overwriting(written, map(str, config.config or []), _may_be_replaced)
     data = parser.instantiate(config).data
     console = Console()
     with Progress(console=Console(stderr=True), transient=True) as bar:
@@ -36,7 +40,6 @@ def main(args: list[str]) -> int:
     train = facts["splits"][data.splits["train"]]
     advice = recommend(train, data.crop_size, data.resize)
     facts["recommendation"] = advice.reasons
-    folder = Path(config.output)
     _write(folder / "audit.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
     _write(folder / "audit.html", audit_page(facts))
     _write(folder / "recommended.yaml", _recommended(advice, folder))
@@ -49,13 +52,18 @@ def main(args: list[str]) -> int:
     return 0
 
 
+def _may_be_replaced(path: Path) -> bool:
+    """Whether a file that is there is of an earlier audit; only a YAML may be the user's own."""
+    return path.suffix != ".yaml" or path.read_bytes().startswith(_FIRST_WORDS.encode())
+
+
 def _write(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def _recommended(advice: Recommendation, folder: Path) -> str:
-    lines = [f"# seg fit -c DATA.yaml -c {folder}/recommended.yaml"]
+    lines = [f"{_FIRST_WORDS} -c {folder}/recommended.yaml"]
     lines += [f"# {key}: {reason}" for key, reason in advice.reasons.items()]
     settings: str = yaml.safe_dump(advice.config, sort_keys=False)
     return "\n".join([*lines, settings])

@@ -35,7 +35,7 @@ from seg.cli.data_parser import data_parser
 from seg.constants import IGNORE_INDEX
 from seg.data import SegmentationDataModule
 from seg.errors import InputError
-from seg.files import refuse_input_as_output, replacing
+from seg.files import refuse_overwriting, replacing
 from seg.inference.whole_images import predict_logits
 from seg.lifecycle.checkpoint import load_module, read_checkpoint, read_config
 from seg.module import SegmentationModule
@@ -56,10 +56,13 @@ def main(args: list[str]) -> int:
         raise InputError("seg calibrate needs a trained network: give --ckpt_path FILE.")
     path = Path(config.ckpt_path)
     if config.remove:
-        lines = [f"Without calibration: {_rewrite(path, Path(config.output or path), None)}"]
+        target = Path(config.output or path)
+        if config.output is not None:
+            refuse_overwriting([target], [path], lambda path: False)
+        lines = [f"Without calibration: {_rewrite(path, target, None)}"]
     else:
         target = Path(config.output or path.with_name(f"{path.stem}-calibrated.ckpt"))
-        refuse_input_as_output([target], [path])
+        refuse_overwriting([target], [path], _is_calibrated)
         lines = _calibrate(config, args, target)
     for line in lines:
         Console().print(line, markup=False, soft_wrap=True, highlight=False)
@@ -92,6 +95,13 @@ def _calibrate(config: Namespace, args: Sequence[str], target: Path) -> list[str
     _rewrite(config.ckpt_path, target, found)
     lines.append(f"Written: {target}")
     return [*lines, f"Judge it on the test split: seg test --ckpt_path {target}"]
+
+
+def _is_calibrated(path: Path) -> bool:
+    try:
+        return "calibration" in read_checkpoint(path)
+    except InputError:
+        return False
 
 
 def _said_of(fit: Fit) -> list[str]:

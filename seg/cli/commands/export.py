@@ -10,6 +10,7 @@ network's package:
 
 import json
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from seg.errors import InputError
-from seg.files import refuse_input_as_output, replacing
+from seg.files import refuse_overwriting, replacing
 from seg.lifecycle.checkpoint import load_module, read_config
 from seg.module import SegmentationModule
 
@@ -42,7 +43,7 @@ def main(args: list[str]) -> int:
     trust = [config.trust] if isinstance(config.trust, str) else config.trust
     height, width = config.size or _size(config.ckpt_path, trust)
     target = Path(config.output or Path(config.ckpt_path).with_suffix(".pt2"))
-    refuse_input_as_output([target], [config.ckpt_path])
+    refuse_overwriting([target], [config.ckpt_path], _is_program)
     module = load_module(config.ckpt_path, trust)
     program = export(module, height, width)
     with replacing(target) as path, path.open("wb") as file, _quiet():
@@ -75,6 +76,14 @@ def export(module: SegmentationModule, height: int, width: int) -> ExportedProgr
             f"{first}. A network must not branch on the values of its input, and may ask for a "
             "--size of which both sides divide by 32."
         ) from error
+
+
+def _is_program(path: Path) -> bool:
+    """Whether a file is a program with the names of its classes, as written here."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as file:
+        return any(name.endswith(f"/{CLASSES}") for name in file.namelist())
 
 
 @contextmanager

@@ -17,10 +17,11 @@ from seg.cli.data_parser import advancing, data_parser
 from seg.data import DataError, SegmentationDataModule, SegmentationDataset
 from seg.data.splitting import Unmet, stratify
 from seg.errors import InputError
-from seg.files import refuse_input_as_output, replacing
+from seg.files import refuse_overwriting, replacing
 from seg.report.tables import print_wide
 
 FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
+_FIRST_LINE = "# Written by seg split.\n"
 
 
 def main(args: list[str]) -> int:
@@ -44,26 +45,31 @@ def main(args: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="Of the order of what is equal.")
     config = parser.parse_args(args)
     _refuse_divided_folders(config.data)
-    folder = Path(config.output).resolve()
+    folder, splits, read = Path(config.output).resolve(), list(config.fractions), []
     if config.data.split_files is not None:
         lists = Path(config.data.root, config.data.split_files)
-        read = [str(lists).replace("{split}", split) for split in config.fractions]
-        refuse_input_as_output([folder / f"{split}.txt" for split in config.fractions], read)
+        read = [str(lists).replace("{split}", split) for split in splits]
+    refuse_overwriting([folder / f"{split}.txt" for split in splits], read, _is_list)
     config.data.split_files = None
     config.data.split_fractions = {config.data.train_split: 1.0}
     data = parser.instantiate(config).data
     names, pixels = _scanned(data)
     groups = names if config.group is None else [_group(config.group, name) for name in names]
-    splits = list(config.fractions)
     place = _stratified(data.class_names, pixels, groups, config)
     for number, split in enumerate(splits):
         listed = sorted(name for name, p in zip(names, place, strict=True) if p == number)
         with replacing(folder / f"{split}.txt") as path:
-            path.write_text("".join(f"{name}\n" for name in listed), encoding="utf-8")
+            lines = (_FIRST_LINE, *(f"{name}\n" for name in listed))
+            path.write_text("".join(lines), encoding="utf-8")
     print_wide(_table(data.class_names, splits, pixels, place))
     use = f"--data.split_fractions=null --data.split_files {folder}/{{split}}.txt"
     Console().print(f"Use them with: {use}", markup=False, soft_wrap=True, highlight=False)
     return 0
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a file is a list that was written here."""
+    return path.read_bytes().startswith(_FIRST_LINE.encode())
 
 
 def _refuse_divided_folders(data: Any) -> None:

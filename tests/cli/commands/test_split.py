@@ -39,7 +39,8 @@ def given(root, *more):
 
 
 def lists(root):
-    return {p.stem: p.read_text().split() for p in sorted((root / "lists").glob("*.txt"))}
+    files = sorted((root / "lists").glob("*.txt"))
+    return {p.stem: [x for x in p.read_text().splitlines() if x[0] != "#"] for p in files}
 
 
 def test_every_image_is_in_one_list_and_every_list_shows_every_class(root, capsys):
