@@ -20,7 +20,13 @@ from seg.networks import load_encoder_weights, load_network_weights, normalisati
 from seg.training.class_shares import ClassShares, NeverPredicted
 from seg.training.divergence import Divergence
 from seg.training.epoch_means import EpochMeans, reseed
-from seg.training.optim import PolynomialDecay, build_scheduler, parameter_groups, scale_group
+from seg.training.optim import (
+    PolynomialDecay,
+    build_scheduler,
+    check_schedule,
+    parameter_groups,
+    scale_group,
+)
 from seg.training.preflight import (
     check_freezing,
     check_output,
@@ -112,6 +118,7 @@ class SegmentationModule(L.LightningModule):
         """The newest scores of a whole validation or test split."""
         self._frozen = False
         self._divergence = Divergence()
+        self._saved_schedule: dict[str, Any] | None = None
         self._means = EpochMeans()
         self._shares = ClassShares(class_names)
         self._never_predicted = NeverPredicted(class_names)
@@ -326,8 +333,10 @@ class SegmentationModule(L.LightningModule):
         """One optimiser over two groups, the encoder second, and its schedule."""
         groups = parameter_groups(self.network, self.encoder)
         optimizer = self.optimizer(groups)
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
         scheduler = build_scheduler(self.lr_scheduler, optimizer, steps)
+        saved, self._saved_schedule = self._saved_schedule, None
+        check_schedule(scheduler, steps, saved)
         if len(groups) == 2 and self.encoder_lr_factor != 1.0:
             scale_group(optimizer, scheduler, 1, self.encoder_lr_factor)
         schedule: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
@@ -362,6 +371,8 @@ class SegmentationModule(L.LightningModule):
             log.info("The checkpoint's calibration is left out: it is void once training goes on.")
             calibration = None
         self.set_calibration(calibration)
+        if self._trainer is not None and self._trainer.state.fn == "fit":
+            self._saved_schedule = next(iter(checkpoint.get("lr_schedulers", [])), None)
         if "train_losses" in checkpoint:
             self._means.load(checkpoint["train_losses"])
         if "class_shares" in checkpoint:

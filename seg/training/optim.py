@@ -1,15 +1,26 @@
 """Learning-rate schedules by optimiser step, and parameter groups for fine-tuning."""
 
 import inspect
-from collections.abc import Callable
+import logging
+import math
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LambdaLR,
+    LRScheduler,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
+)
 
 from seg.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 class PolynomialDecay(LambdaLR):
@@ -46,6 +57,15 @@ class PolynomialDecay(LambdaLR):
             )
         super().__init__(optimizer, partial(_polynomial_factor, total_steps, power, warmup_steps))
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on at a saved step, with the rate that this run, which may be longer, has there."""
+        super().load_state_dict(state_dict)
+        factors = [factor(self.last_epoch) for factor in self.lr_lambdas]
+        rates = [base * factor for base, factor in zip(self.base_lrs, factors, strict=True)]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        self._last_lr = rates
+
 
 def _polynomial_factor(total_steps: int, power: float, warmup_steps: int, step: int) -> float:
     if step < warmup_steps:
@@ -55,19 +75,103 @@ def _polynomial_factor(total_steps: int, power: float, warmup_steps: int, step: 
 
 
 def build_scheduler(
-    factory: Callable[..., LRScheduler], optimizer: Optimizer, total_steps: int
+    factory: Callable[..., LRScheduler], optimizer: Optimizer, total_steps: float
 ) -> LRScheduler:
     """Call `factory(optimizer)`, with `total_steps` where it takes that and was not given it.
 
     So `torch.optim.lr_scheduler.OneCycleLR` and `PolynomialDecay` span exactly the run, whatever
     its number of epochs, batches or devices.
+
+    Raises:
+        InputError: If it needs the length of a run that has none.
     """
     given = factory.keywords if isinstance(factory, partial) else {}
     # OneCycleLR takes epochs and steps_per_epoch as well; where given, they stand
     open_length = given.get("total_steps") is None and given.get("epochs") is None
     if open_length and _takes(factory, "total_steps"):
-        return factory(optimizer, total_steps=total_steps)
+        _check_finite(getattr(_made_by(factory), "__name__", "the schedule"), total_steps)
+        return factory(optimizer, total_steps=int(total_steps))
     return factory(optimizer)
+
+
+def check_schedule(
+    scheduler: LRScheduler, total_steps: float, saved: Mapping[str, Any] | None
+) -> None:
+    """Refuse a schedule that ends before the run, or is not that of the run that is resumed.
+
+    Args:
+        scheduler: As configured, before the state of a checkpoint is loaded.
+        total_steps: Optimiser steps of the whole run; infinite where nothing limits it.
+        saved: The state of the checkpoint's schedule, None for a run from its start.
+
+    Raises:
+        InputError: If the schedule has no rate, or the rate 0, for the last steps, or the
+            checkpoint's is another one or has other settings, which would prevail in silence.
+    """
+    name = f"model.lr_scheduler {type(scheduler).__name__}"
+    state: Mapping[str, Any] = scheduler.state_dict()
+    if saved is not None:
+        _check_same(name, scheduler, state, saved)
+        state = saved
+    if isinstance(scheduler, CosineAnnealingLR) and state["T_max"] < total_steps:
+        log.warning(
+            f"{name}: T_max counts optimiser steps and is {state['T_max']}; the run makes "
+            f"{total_steps}, and after each T_max steps the rate rises again. For one fall over "
+            "the whole run use seg.optim.PolynomialDecay."
+        )
+    length = _length(scheduler, state)
+    if length is None or length[1] >= total_steps:
+        return
+    option, steps = length
+    _check_finite(name, total_steps)
+    after = "there is no rate" if isinstance(scheduler, OneCycleLR) else "the rate is 0"
+    remedy = f"set {option} to {total_steps}"
+    if saved is not None and not isinstance(scheduler, PolynomialDecay):
+        remedy = (
+            "start a new run from the checkpoint's weights with --model.init_from; a run with "
+            "seg.optim.PolynomialDecay can be resumed for longer"
+        )
+    raise InputError(
+        f"{name}: {option} {steps}, and the run makes {total_steps} steps; after step {steps} "
+        f"{after}: {remedy}."
+    )
+
+
+def _length(scheduler: LRScheduler, state: Mapping[str, Any]) -> tuple[str, int] | None:
+    """The option that says for how many steps there is a rate, and its value."""
+    if isinstance(scheduler, PolynomialDecay):
+        decay: Any = scheduler.lr_lambdas[0]
+        return "total_steps", decay.args[0]
+    options = {OneCycleLR: "total_steps", PolynomialLR: "total_iters"}
+    option = options.get(type(scheduler))
+    return None if option is None else (option, state[option])
+
+
+def _check_finite(name: str, total_steps: float) -> None:
+    if math.isinf(total_steps):
+        raise InputError(
+            f"trainer.max_epochs -1 without trainer.max_steps: {name} needs the length of the "
+            "run; set --trainer.max_steps."
+        )
+
+
+def _check_same(
+    name: str, scheduler: LRScheduler, state: Mapping[str, Any], saved: Mapping[str, Any]
+) -> None:
+    parameters = {name for cls in type(scheduler).__mro__ for name in _parameters(cls)}
+    settings = (parameters | {"lr_lambdas"}) & state.keys()
+    if settings - saved.keys():
+        raise InputError(
+            f"{name}: the checkpoint was written with another schedule; resume with that one, or "
+            "start a new run from the checkpoint's weights with --model.init_from."
+        )
+    for setting in sorted(settings - {"last_epoch", "lr_lambdas", "total_steps"}):
+        if state[setting] != saved[setting]:
+            raise InputError(
+                f"{name}: {setting} is {state[setting]}, and the checkpoint was written with "
+                f"{saved[setting]}, which a schedule keeps; resume with {saved[setting]}, or start "
+                "a new run from the checkpoint's weights with --model.init_from."
+            )
 
 
 def watched_metric(factory: Callable[..., Any]) -> str | None:
@@ -85,7 +189,11 @@ def watched_metric(factory: Callable[..., Any]) -> str | None:
 
 
 def _takes(factory: Callable[..., Any], name: str) -> bool:
-    return name in inspect.signature(_made_by(factory)).parameters
+    return name in _parameters(_made_by(factory))
+
+
+def _parameters(made_by: Callable[..., Any]) -> Mapping[str, Any]:
+    return inspect.signature(made_by).parameters
 
 
 def _made_by(factory: Callable[..., Any]) -> Callable[..., Any]:
