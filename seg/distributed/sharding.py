@@ -67,7 +67,7 @@ def shard(network: nn.Module, strategy: Strategy) -> None:
     if not isinstance(strategy, ShardedStrategy):
         raise InputError(
             f"trainer.strategy {type(strategy).__name__}: only the images of a batch are divided "
-            "among the ranks, no tensors; use seg.distributed.sharding.ShardedStrategy, as does "
+            "among the ranks, no tensors; use seg.sharding.ShardedStrategy, as does "
             "configs/trainer/fsdp.yaml."
         )
     if strategy._layer_sync is not None:  # trainer.sync_batchnorm, which Lightning forgets here

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seg import cli
+from seg.cli import app as cli
 from tests.conftest import SMALL, write_pairs
 
 # 8 steps an epoch, a validation after every second; the scores of this network go up and down
