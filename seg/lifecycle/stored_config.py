@@ -124,7 +124,7 @@ def _fault_of_text(key: str, text: str, trust: Sequence[str]) -> str | None:
         read = yaml.safe_load(text)
     except yaml.YAMLError:
         read = text
-    if isinstance(read, dict | list):
+    if isinstance(read, dict | list) and _names_something(read):
         return f"holds {text!r}: YAML within a text, which the parser would read."
     if os.path.isfile(text):
         return f"holds {text!r}: the name of a file, which the parser would read."
@@ -135,6 +135,12 @@ def _fault_of_text(key: str, text: str, trust: Sequence[str]) -> str | None:
         return None
     wants_class = key.rpartition(".")[2] in _CLASSES
     return _fault_of_class(read, package) if wants_class or _is_package(package) else None
+
+
+def _names_something(read: dict[Any, Any] | list[Any]) -> bool:
+    """Whether YAML within a text is more than plain values, as `{step}` of a file name is not."""
+    keys = [value.name for _, value in _values(read) if isinstance(value, _Key)]
+    return "class_path" in keys or any(_fault("", value, ()) for _, value in _values(read))
 
 
 def _fault_of_class(name: str, package: str) -> str | None:

@@ -182,6 +182,8 @@ def test_what_the_shipped_recipes_store_is_taken(stored, canary):
     config = with_value(stored["config"], ("trainer", "strategy"), "seg.sharding.ShardedStrategy")
     network = {"class_path": "torch.nn.Conv2d", "init_args": {"padding_mode": "zeros"}}
     config = with_value(config, ("model", "network"), network)
+    names = {"dirpath": "own", "filename": "{step}", "monitor": "val/loss"}
+    named = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": names}
     early = {"class_path": "lightning.pytorch.callbacks.EarlyStopping", "init_args": {}}
-    config = with_value(config, ("trainer", "callbacks"), [early])
-    assert read_config(save(canary, {}, config))["trainer"]["callbacks"] == [early]
+    config = with_value(config, ("trainer", "callbacks"), [early, named])
+    assert read_config(save(canary, {}, config))["trainer"]["callbacks"] == [early, named]
