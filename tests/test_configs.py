@@ -78,6 +78,18 @@ def test_a_config_states_its_own_part_only_and_begins_with_its_command(path):
         assert set(parts) <= set(owned)
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=name)
+def test_a_shipped_config_is_taken_by_the_program(path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    args = shlex.split(path.read_text().splitlines()[0], comments=False)
+    args = args[args.index("fit") :]
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*args, "--print_config"])
+    printed = capsys.readouterr()
+    assert ended.value.code == 0, printed.err
+    assert set(yaml.safe_load(path.read_text())) <= set(yaml.safe_load(printed.out))
+
+
 def shortened(command, tmp_path, camvid_like, folder_data, encoder_file):
     """The arguments of a command, its placeholders filled in, made short."""
     args = shlex.split(command, comments=True)

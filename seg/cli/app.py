@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from rich.console import Console
 
-from seg.cli.commands import audit, calibrate, export, split
+from seg.cli.commands import audit, calibrate, doctor, export, split
 from seg.cli.linking import link_network, with_checkpoint_config
 from seg.cli.monitors import check_monitors
 from seg.data import SegmentationDataModule, resolve_class_colors, resolve_class_names
@@ -33,6 +33,7 @@ from seg.report.tables import print_per_class
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "audit": audit.main,
     "calibrate": calibrate.main,
+    "doctor": doctor.main,
     "export": export.main,
     "split": split.main,
 }
@@ -53,7 +54,7 @@ MORE = (
     "Further commands, each with its own --help: seg audit (how imbalanced a data set is, and what "
     "to set), seg split (lists of splits that all show every class), seg calibrate (what a trained "
     "network gains from biases of its logits), seg export (a trained network as a program of torch "
-    "alone)."
+    "alone), seg doctor (versions and devices, for a bug report)."
 )
 
 CHECKPOINTS = {
