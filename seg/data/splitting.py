@@ -1,6 +1,7 @@
 """Splits in which every class has its share, of images and of pixels, and no group is divided."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,44 +95,64 @@ def _deal(
     # of what each split is to have, relative to that, so that all fill up alike
     wanted = np.full((len(fractions), share.shape[1]), 2.0)  # both shares
     room = np.ones(len(fractions))
+    filled = sizes / sizes.sum()
     split = np.full(len(shows), -1)
-    while (left := np.flatnonzero(split < 0)).size:
-        carriers = (shows[left] > 0).sum(0)
-        classes = np.flatnonzero(carriers)
-        if classes.size:
-            class_id = int(classes[carriers[classes].argmin()])
-            own = left[shows[left, class_id] > 0]
-            demand = wanted[:, class_id]
-            # what is large is placed while there is room for it
-            group = _largest(own, share[:, class_id], generator)
-        else:
-            group, demand = _largest(left, sizes, generator), room
-        place = _most(demand, room, generator)
+    for group, class_id in _order(shows, share, sizes, generator):
+        demand = room if class_id is None else wanted[:, class_id]
+        place = _most(demand.tolist(), room.tolist(), generator)
         split[group] = place
         wanted[place] -= share[group] / fractions[place]
-        room[place] -= sizes[group] / sizes.sum() / fractions[place]
+        room[place] -= filled[group] / fractions[place]
     return split
 
 
-def _largest(among: Ints, values: NDArray[Any], generator: np.random.Generator) -> int:
-    best = among[values[among] == values[among].max()]
-    return int(generator.choice(best))
+def _order(
+    shows: Ints, share: NDArray[np.float64], sizes: Ints, generator: np.random.Generator
+) -> Iterator[tuple[int, int | None]]:
+    """Each group, and the class that it is dealt out for: the one with fewest carriers left.
+
+    What is large comes first, while there is room for it; groups without a class come last.
+    """
+    carries = shows > 0
+    left = np.ones(len(shows), bool)
+    carriers = carries.sum(0)
+    queues = [
+        iter(_largest_first(np.flatnonzero(carries[:, c]), share[:, c], generator))
+        for c in range(shows.shape[1])
+    ]
+    while carriers.any():
+        class_id = int(np.where(carriers > 0, carriers, len(shows) + 1).argmin())
+        group = next(g for g in queues[class_id] if left[g])
+        left[group] = False
+        carriers -= carries[group]
+        yield group, class_id
+    for group in _largest_first(np.flatnonzero(left), sizes, generator):
+        yield group, None
 
 
-def _most(
-    demand: NDArray[np.float64], room: NDArray[np.float64], generator: np.random.Generator
-) -> int:
+def _largest_first(groups: Ints, values: NDArray[Any], generator: np.random.Generator) -> list[int]:
+    """Groups by their value, equal ones in a random order."""
+    order: list[int] = groups[np.lexsort((generator.random(len(groups)), -values[groups]))].tolist()
+    return order
+
+
+def _most(demand: list[float], room: list[float], generator: np.random.Generator) -> int:
     """The split that wants most, of equal ones that with most room."""
-    best = np.flatnonzero(np.isclose(demand, demand.max(), rtol=1e-9, atol=1e-12))
-    best = best[np.isclose(room[best], room[best].max())]
-    return int(generator.choice(best))
+    best = _near_largest(demand, range(len(demand)))
+    best = _near_largest(room, best)
+    return best[0] if len(best) == 1 else int(generator.choice(best))
+
+
+def _near_largest(values: list[float], among: Iterable[int]) -> list[int]:
+    """Of some places those whose value is the largest, but for rounding."""
+    among = list(among)
+    top = max(values[i] for i in among)
+    return [i for i in among if math.isclose(values[i], top, rel_tol=1e-9, abs_tol=1e-12)]
 
 
 def _counts(split: Ints, shows: Ints, splits: int) -> Ints:
     """Images of each class in each split, (S, C)."""
-    counts = np.zeros((splits, shows.shape[1]), np.int64)
-    np.add.at(counts, split, shows)
-    return counts
+    return np.stack([shows[split == place].sum(0) for place in range(splits)])
 
 
 def _lacking(split: Ints, shows: Ints, splits: int, min_images: int) -> Ints:
@@ -170,10 +191,11 @@ def _best_change(
 ) -> tuple[int, int | None] | None:
     """A group with the class to bring to a split, and one to send back; None if none helps."""
     wanted, counts = _wanted(shows, min_images), _counts(split, shows, splits)
-    there = np.flatnonzero(split == place)
+    there = _unlike(shows, np.flatnonzero(split == place))
     back = np.concatenate([shows[there], np.zeros((1, shows.shape[1]), np.int64)])
     best, change = 0, None
-    for group in np.flatnonzero((shows[:, class_id] > 0) & (split != place)):
+    marked = np.column_stack([shows, split])  # of equal groups in one split one will do
+    for group in _unlike(marked, np.flatnonzero((shows[:, class_id] > 0) & (split != place))):
         own = counts[split[group]]
         before = np.maximum(wanted - own, 0).sum() + np.maximum(wanted - counts[place], 0).sum()
         moved = shows[group] - back  # (there + 1, C)
@@ -184,6 +206,12 @@ def _best_change(
             best = gains[which]
             change = int(group), int(there[which]) if which < len(there) else None
     return change
+
+
+def _unlike(rows: Ints, among: Ints) -> Ints:
+    """Of some groups those whose row occurs first."""
+    found: Ints = among[np.sort(np.unique(rows[among], axis=0, return_index=True)[1])]
+    return found
 
 
 def _check(shows: Ints, fractions: Sequence[float], min_images: int) -> None:
