@@ -10,9 +10,8 @@ from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from rich.console import Console
 
 from seg.cli.commands import audit, calibrate, doctor, export, split
 from seg.cli.linking import link_network, with_checkpoint_config
@@ -22,13 +21,20 @@ from seg.distributed.uneven_evaluation import UnevenEvaluation
 from seg.distributed.watchdog import Watchdog, describe
 from seg.errors import InputError, NonFiniteError
 from seg.lifecycle.checkpoint import run_folder
+from seg.lifecycle.final_validation import FinalValidation
 from seg.lifecycle.resuming import ExactResume
+from seg.lifecycle.run_checkpoint import (
+    RunCheckpoint,
+    refuse_checkpoints,
+    refuse_to_overwrite,
+    save_when_measured,
+)
 from seg.lifecycle.run_folder import run_loggers
-from seg.lifecycle.saving import RunCheckpoint, save_when_measured, with_atomic_saving
+from seg.lifecycle.saving import with_atomic_saving
 from seg.lifecycle.signals import StopOnSignal, Stopped, raising_signals, started_by_lightning
 from seg.module import SegmentationModule
 from seg.report.callbacks import PredictionWriter, RunReport
-from seg.report.tables import print_per_class
+from seg.report.end_of_fit import print_end_of_fit
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "audit": audit.main,
@@ -183,16 +189,8 @@ class SegCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the Trainer a folder for the run, and the callbacks that write into it."""
-        config = self.config[self.subcommand]
-        callbacks: list[Any]
         if self.subcommand == "fit":
-            checkpoint = self._get(self.config_init, "checkpoint")
-            callbacks = [UnevenEvaluation(), RunReport(checkpoint=checkpoint)]
-            given = self._get(self.config_init, "trainer")
-            kwargs["plugins"] = with_atomic_saving(given.plugins, given.strategy)
-            if config.trainer.logger in (None, True):
-                kwargs["logger"] = run_loggers(config)
-                callbacks.append(LearningRateMonitor())
+            callbacks = self._prepare_fit(kwargs)
         else:
             kwargs |= {"logger": False, "enable_checkpointing": False}
             writer = PredictionWriter if self.subcommand == "predict" else RunReport
@@ -205,35 +203,45 @@ class SegCLI(LightningCLI):
         StopOnSignal().attach(trainer)
         return trainer
 
+    def _prepare_fit(self, kwargs: dict[str, Any]) -> list[Callback]:
+        """Fill in what a run writes itself; its callbacks."""
+        given = self._get(self.config_init, "trainer")
+        kwargs["plugins"] = with_atomic_saving(given.plugins, given.strategy)
+        kwargs["logger"] = run_loggers(self.config[self.subcommand], given.logger)
+        if self._checkpoint is None:
+            refuse_checkpoints(given.callbacks)
+            self._parser(self.subcommand).callback_keys.remove("checkpoint")
+        self._report = RunReport(checkpoint=self._checkpoint)
+        return [UnevenEvaluation(), FinalValidation(), self._report, LearningRateMonitor()]
+
+    @property
+    def _checkpoint(self) -> RunCheckpoint | None:
+        """What saves the run's checkpoints, unless it saves none."""
+        if self._get(self.config_init, "trainer").enable_checkpointing is False:
+            return None
+        checkpoint = self._get(self.config_init, "checkpoint")
+        assert isinstance(checkpoint, RunCheckpoint)
+        return checkpoint
+
     def before_fit(self) -> None:
         """Refuse to watch what is never logged, and to save a score with other weights."""
         check_monitors(self.trainer, self.model)
         for callback in self.trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint):
                 save_when_measured(callback, self.trainer)
+                refuse_to_overwrite(callback, self.trainer, self.config.fit.ckpt_path)
+                if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+                    callback.save_last = False  # which Lightning does at the end of a trial as well
 
     def after_fit(self) -> None:
-        """Print the best validation's table and what can be done next."""
-        report = next(c for c in self.trainer.callbacks if isinstance(c, RunReport))  # type: ignore[attr-defined]
-        if self.trainer.is_global_zero and report.record is not None:
-            print_per_class(report.record, title="validation split, best epoch")
-            checkpoint = self._get(self.config_init, "checkpoint")
-            _print_next_steps(checkpoint.best_model_path, report.folder)
+        """Print the scores of the weights that were kept and what can be done next."""
+        if self.trainer.is_global_zero:
+            print_end_of_fit(self.trainer, self._report, self._checkpoint)
 
 
 def _seed(given: bool | int) -> int:
     """The seed that stands for a value of `seed_everything`; of true, the environment's or 0."""
     return int(os.environ.get("PL_GLOBAL_SEED", 0)) if given is True else int(given)
-
-
-def _print_next_steps(best: str, folder: Path | None) -> None:
-    console = Console()
-    lines = [f"The run's files: {folder}"]
-    if best:
-        lines.append(f"Judge it on the test split: seg test --ckpt_path {best}")
-        lines.append(f"Label images: seg predict --ckpt_path {best} --data.predict FOLDER")
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True, highlight=False)
 
 
 def _show_messages() -> None:

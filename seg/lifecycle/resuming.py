@@ -10,7 +10,7 @@ from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import RestartStage as EpochStage
 
 from seg.errors import InputError
-from seg.lifecycle.saving import RunCheckpoint
+from seg.lifecycle.run_checkpoint import RunCheckpoint
 
 _KEY = "seg.resuming"
 

@@ -1,49 +1,129 @@
 """The folder of a run, and the loggers that write into it."""
 
 import csv
+import re
 import warnings
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import Namespace
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from seg.lifecycle.checkpoint import read_checkpoint, run_folder
 from seg.lifecycle.resuming import epoch_is_over
 
 
-def run_loggers(config: Namespace) -> list[Logger]:
-    """One CSV and one TensorBoard logger over the same folder `<root>/<name>/version_N`.
+class RunFolder:
+    """`<root>/<name>/version_N`, a folder that no other run writes into.
 
-    The folder is a new one, unless a run is resumed from its own checkpoint: then it goes on there.
+    Args:
+        root: Where the runs of all names lie.
+        name: Name of the run.
+        checkpoint: What the run is resumed from. From a checkpoint of a folder of this name, it
+            goes on in that folder.
     """
-    root = config.trainer.default_root_dir or "runs"
+
+    def __init__(self, root: str | Path, name: str, checkpoint: str | None = None) -> None:
+        self.root = Path(root)
+        self.name = name
+        self.checkpoint = checkpoint
+        own = run_folder(checkpoint) if checkpoint else None
+        same = own is not None and own.parent == (self.root / name).resolve()
+        self.resumed = own if same else None
+        """The folder to go on in, if there is one."""
+
+    @cached_property
+    def version(self) -> str:
+        """`version_N`, made when first asked for; the first rank's is that of all."""
+        if self.resumed is not None:
+            return self.resumed.name
+        if getattr(rank_zero_only, "rank", 0) != 0:
+            return ""
+        runs = self.root / self.name
+        runs.mkdir(parents=True, exist_ok=True)
+        found = (re.fullmatch(r"version_(\d+)", path.name) for path in runs.iterdir())
+        number = max((int(match[1]) + 1 for match in found if match), default=0)
+        while True:
+            try:
+                (runs / f"version_{number}").mkdir()
+            except FileExistsError:  # taken by a run that began at the same moment
+                number += 1
+            else:
+                return f"version_{number}"
+
+
+class RunCSVLogger(CSVLogger):
+    """Writes `metrics.csv`; a resumed run's holds on to what was logged up to its checkpoint."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder.root, folder.name)
+        self._folder = folder
+
+    @property
+    def version(self) -> str:
+        """Name of the folder in that of the run's name."""
+        return self._folder.version
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """What writes the file."""
+        if self._experiment is None and self._folder.resumed is not None:
+            rows = _rows_before(self._folder.resumed / "metrics.csv", self._folder.checkpoint or "")
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Experiment logs directory")  # meant to be there
+                writer = super().experiment  # deletes the file
+            writer.metrics = rows
+            writer.save()
+        return super().experiment
+
+
+class RunTensorBoardLogger(TensorBoardLogger):
+    """Writes TensorBoard's events beside `metrics.csv`."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder.root, folder.name, default_hp_metric=False)
+        self._folder = folder
+
+    @property
+    def version(self) -> str:
+        """Name of the folder in that of the run's name."""
+        return self._folder.version
+
+
+def run_loggers(config: Namespace, given: Any) -> list[Logger]:
+    """The loggers of a run: its own, whose folder is the run's, and those that were configured.
+
+    Args:
+        config: The configuration of `fit`.
+        given: What `trainer.logger` was instantiated to; False leaves TensorBoard out.
+    """
     name = config.name
     if name is None:
         name = Path(config.data.root).resolve().name if config.data.root else "quickstart"
-    resumed = config.ckpt_path and run_folder(config.ckpt_path)
-    if resumed and resumed.parent == (Path(root) / name).resolve():
-        first = resumed_csv_logger(root, name, resumed.name, config.ckpt_path)
-    else:
-        first = CSVLogger(root, name)
-    return [first, TensorBoardLogger(root, name, first.version, default_hp_metric=False)]
+    folder = RunFolder(config.trainer.default_root_dir or "runs", name, config.ckpt_path)
+    own: list[Logger] = [RunCSVLogger(folder)]
+    if given is not False:
+        own.append(RunTensorBoardLogger(folder))
+    if given is None or isinstance(given, bool):
+        return own
+    return [*own, given] if isinstance(given, Logger) else [*own, *given]
 
 
-def resumed_csv_logger(root: str, name: str, version: str, checkpoint: str) -> CSVLogger:
-    """A CSV logger that keeps what its file holds up to the checkpoint.
+def _rows_before(file: Path, checkpoint: str) -> list[dict[str, Any]]:
+    """What a file of metrics holds up to a checkpoint.
 
     The means of an epoch that goes on are left out: they are of a part of it.
     """
-    file = Path(root) / name / version / "metrics.csv"
     rows = list(csv.DictReader(file.read_text().splitlines())) if file.is_file() else []
     saved = read_checkpoint(checkpoint)
     done = int(saved["global_step"])
     part = None if epoch_is_over(saved) else done - 1
-    logger = CSVLogger(root, name, version)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Experiment logs directory")  # it is meant to be there
-        logger.experiment.metrics = [
-            {key: value for key, value in row.items() if value}
-            for row in rows
-            if int(row["step"]) < done and not (int(row["step"]) == part and row.get("train/loss"))
-        ]
-    return logger
+    return [
+        {key: value for key, value in row.items() if value}
+        for row in rows
+        if int(row["step"]) < done and not (int(row["step"]) == part and row.get("train/loss"))
+    ]

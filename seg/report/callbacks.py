@@ -18,7 +18,7 @@ from seg.data.files.pairing import find_images
 from seg.errors import InputError
 from seg.evaluation.metrics import per_class_records
 from seg.files import refuse_overwriting
-from seg.lifecycle.saving import RunCheckpoint
+from seg.lifecycle.run_checkpoint import RunCheckpoint
 from seg.module import SegmentationModule
 from seg.report.curves import plot_curves
 from seg.report.palette import default_colors

@@ -12,12 +12,8 @@ from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 
 from seg.errors import InputError
-from seg.lifecycle.saving import (
-    AtomicCheckpointIO,
-    RunCheckpoint,
-    unfinished_name,
-    with_atomic_saving,
-)
+from seg.lifecycle.run_checkpoint import RunCheckpoint
+from seg.lifecycle.saving import AtomicCheckpointIO, unfinished_name, with_atomic_saving
 from tests.processes import CONTEXT
 
 BIG = 60_000_000  # bytes; several tens of milliseconds to write

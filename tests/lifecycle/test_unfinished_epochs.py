@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
 from seg.errors import InputError
-from seg.lifecycle.saving import RunCheckpoint
+from seg.lifecycle.run_checkpoint import RunCheckpoint
 from tests.lifecycle.test_resuming import EPOCH, Recorder, fit
 from tests.moments import SIGNALLED, differences, outcome
 from tests.processes import start
