@@ -76,19 +76,30 @@ def free_port() -> int:
             return port
 
 
-def start_ranks(count: int, *args: Any, cwd: Path, **environment: str) -> list[Run]:
-    """Start the ranks of a run as an outer launcher does."""
-    port = str(free_port())
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count)}
-    place |= {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": str(count)}
-    strategy = ["--trainer.strategy=ddp", f"--trainer.devices={count}"]
-    return [
-        start(
-            *args, *strategy, cwd=cwd,
-            **{**place, "RANK": str(rank), "LOCAL_RANK": str(rank), **environment},
-        )
-        for rank in range(count)
-    ]  # fmt: skip
+def start_ranks(
+    count: int,
+    *args: Any,
+    cwd: Path,
+    strategy: str = "ddp",
+    slurm: bool = False,
+    **environment: str,
+) -> list[Run]:
+    """Start the ranks of a run as an outer launcher does: torchrun, or srun."""
+    port, size = str(free_port()), str(count)
+    given = [*args, f"--trainer.strategy={strategy}", f"--trainer.devices={count}"]
+    runs = []
+    for rank in map(str, range(count)):
+        if slurm:
+            place = {"JOB_ID": "77", "JOB_NAME": "train", "NODELIST": "127.0.0.1", "NODEID": "0"}
+            place |= {"NNODES": "1", "NTASKS": size, "NTASKS_PER_NODE": size}
+            place |= {"PROCID": rank, "LOCALID": rank}
+            place = {f"SLURM_{name}": value for name, value in place.items()}
+        else:
+            place = {"TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0", "LOCAL_WORLD_SIZE": size}
+            place |= {"WORLD_SIZE": size, "RANK": rank, "LOCAL_RANK": rank}
+        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        runs.append(start(*given, cwd=cwd, **{**place, **environment}))
+    return runs
 
 
 def _main(args: Sequence[str], cwd: str, output: str, environment: dict[str, str]) -> None:
@@ -110,6 +121,7 @@ def _main(args: Sequence[str], cwd: str, output: str, environment: dict[str, str
 
     from seg.cli.app import main
 
-    rank_zero_only.rank = int(environment.get("RANK", "0"))  # else read as lightning is imported
+    rank = environment.get("RANK") or environment.get("SLURM_PROCID", "0")
+    rank_zero_only.rank = int(rank)  # else read as lightning is imported
     torch.set_num_threads(1)
     sys.exit(main(args))

@@ -18,7 +18,8 @@ from typing import Self
 
 import lightning as L
 import torch.distributed as dist
-from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 from seg.distributed.failure_store import Board, Failure
 from seg.errors import InputError, NonFiniteError
@@ -83,9 +84,12 @@ class Watchdog(L.Callback):
     def guard(self, trainer: L.Trainer) -> None:
         """Become the trainer's first callback and start to watch, where it has several processes.
 
-        Those that Lightning spawns or forks it watches itself.
+        Those that Lightning spawns or forks it watches itself. A sharded run has a launcher only
+        in the process that starts the others, and under srun or torchrun none at all.
         """
-        if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        strategy = trainer.strategy
+        spawns = isinstance(strategy.launcher, _MultiProcessingLauncher)
+        if isinstance(strategy, ParallelStrategy) and not spawns:
             trainer.callbacks.insert(0, self)  # type: ignore[attr-defined]
             self.start()
 

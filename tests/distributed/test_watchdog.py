@@ -14,7 +14,7 @@ import pytest
 from seg.distributed.watchdog import describe
 from seg.errors import InputError
 from tests.conftest import SMALL, SYNTHETIC
-from tests.processes import free_port
+from tests.processes import free_port, start_ranks
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -97,15 +97,24 @@ def end_of(process):
     return process.returncode, said.decode(errors="replace").splitlines()
 
 
-def test_an_image_that_only_one_rank_reads_ends_the_run_with_its_name_and_status(
-    camvid_like, tmp_path
-):
+SHARDED = '{"class_path": "seg.sharding.ShardedStrategy"}'
+
+
+@pytest.fixture
+def cut(camvid_like, tmp_path):
+    """Arguments of a run of two ranks on data in which rank 1, and no other, cannot read 01.jpg."""
     root = shutil.copytree(camvid_like, tmp_path / "data")
-    cut = root / "val" / "01.jpg"  # rank 0 takes 00 and 02
-    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-    data = ["-c", ROOT / "configs/data/camvid.yaml", "--data.root", root, *SMALL]
-    ranks = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    status, lines = end_of(seg("fit", *data, *ranks, cwd=tmp_path))
+    image = root / "val" / "01.jpg"  # rank 0 takes 00 and 02
+    image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
+    return ["-c", ROOT / "configs/data/camvid.yaml", "--data.root", root, *SMALL]
+
+
+@pytest.mark.parametrize("strategy", ["ddp", SHARDED], ids=["ddp", "sharded"])
+def test_an_image_that_only_one_rank_reads_ends_the_run_with_its_name_and_status(
+    strategy, cut, tmp_path
+):
+    ranks = ["--trainer.devices=2", f"--trainer.strategy={strategy}"]
+    status, lines = end_of(seg("fit", *cut, *ranks, cwd=tmp_path))
     assert status == 2
     (own,) = [line for line in lines if line.startswith("seg: error: ")]
     (told,) = [line for line in lines if line.startswith("seg: rank 1 on ")]
@@ -113,6 +122,21 @@ def test_an_image_that_only_one_rank_reads_ends_the_run_with_its_name_and_status
         assert "01.jpg" in line
     assert told.endswith("(this is rank 0)")
     assert not [line for line in lines if "Traceback" in line]
+
+
+@pytest.mark.parametrize("slurm", [False, True], ids=["torchrun", "srun"])
+@pytest.mark.parametrize("strategy", ["ddp", SHARDED], ids=["ddp", "sharded"])
+def test_under_an_outer_launcher_all_ranks_end_with_the_error_of_the_one_that_failed(
+    strategy, slurm, cut, tmp_path
+):
+    ranks = start_ranks(2, "fit", *cut, cwd=tmp_path, strategy=strategy, slurm=slurm)
+    assert [rank.wait() for rank in ranks] == [2, 2], [rank.text for rank in ranks]
+    told, own = ([s for s in rank.text.splitlines() if s.startswith("seg: ")] for rank in ranks)
+    assert re.fullmatch("seg: error: .*01.jpg.*", "".join(own))
+    assert re.fullmatch(
+        r"seg: rank 1 on .* failed: .*01.jpg.* \(this is rank 0\)", "".join(told)
+    )
+    assert not [rank.text for rank in ranks if "Traceback" in rank.text]
 
 
 def test_a_node_that_fails_before_the_ranks_have_met_ends_the_other_node(tmp_path):
