@@ -133,9 +133,7 @@ def test_under_an_outer_launcher_all_ranks_end_with_the_error_of_the_one_that_fa
     assert [rank.wait() for rank in ranks] == [2, 2], [rank.text for rank in ranks]
     told, own = ([s for s in rank.text.splitlines() if s.startswith("seg: ")] for rank in ranks)
     assert re.fullmatch("seg: error: .*01.jpg.*", "".join(own))
-    assert re.fullmatch(
-        r"seg: rank 1 on .* failed: .*01.jpg.* \(this is rank 0\)", "".join(told)
-    )
+    assert re.fullmatch(r"seg: rank 1 on .* failed: .*01.jpg.* \(this is rank 0\)", "".join(told))
     assert not [rank.text for rank in ranks if "Traceback" in rank.text]
 
 
