@@ -138,6 +138,12 @@ class SegCLI(LightningCLI):
         if subcommand == "fit":
             help_text = "Name of the run: its files go to runs/NAME/version_N. Default: the data's."
             parser.add_argument("--name", type=str | None, default=None, help=help_text)
+            parser.add_argument(
+                "--class_curves",
+                type=bool,
+                default=False,
+                help="Give all loggers each class's curves, also for more than 30 classes.",
+            )
             parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
             parser.set_defaults({f"checkpoint.{k}": v for k, v in CHECKPOINTS.items()})
         else:

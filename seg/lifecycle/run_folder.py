@@ -3,6 +3,7 @@
 import csv
 import re
 import warnings
+from collections import Counter
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from seg.lifecycle.checkpoint import read_checkpoint, run_folder
 from seg.lifecycle.resuming import epoch_is_over
+
+MOST_CURVES = 30
+"""Classes up to which loggers other than the CSV get a curve of each class."""
 
 
 class RunFolder:
@@ -85,7 +89,10 @@ class RunTensorBoardLogger(TensorBoardLogger):
     """Writes TensorBoard's events beside `metrics.csv`."""
 
     def __init__(self, folder: RunFolder) -> None:
-        super().__init__(folder.root, folder.name, default_hp_metric=False)
+        given: dict[str, Any] = {}
+        if folder.resumed is not None:  # what was logged after the checkpoint will be logged again
+            given["purge_step"] = int(read_checkpoint(folder.checkpoint or "")["global_step"])
+        super().__init__(folder.root, folder.name, default_hp_metric=False, **given)
         self._folder = folder
 
     @property
@@ -99,18 +106,39 @@ def run_loggers(config: Namespace, given: Any) -> list[Logger]:
 
     Args:
         config: The configuration of `fit`.
-        given: What `trainer.logger` was instantiated to; False leaves TensorBoard out.
+        given: What `trainer.logger` was instantiated to; False leaves TensorBoard out. All but the
+            CSV get the curves of each class only up to 30 classes, unless `config.class_curves`.
     """
     name = config.name
     if name is None:
         name = Path(config.data.root).resolve().name if config.data.root else "quickstart"
     folder = RunFolder(config.trainer.default_root_dir or "runs", name, config.ckpt_path)
-    own: list[Logger] = [RunCSVLogger(folder)]
-    if given is not False:
-        own.append(RunTensorBoardLogger(folder))
-    if given is None or isinstance(given, bool):
-        return own
-    return [*own, given] if isinstance(given, Logger) else [*own, *given]
+    others: list[Logger] = [] if given is False else [RunTensorBoardLogger(folder)]
+    if isinstance(given, Logger):
+        others.append(given)
+    elif given is not None and not isinstance(given, bool):
+        others += given
+    if not config.class_curves:
+        for logger in others:
+            _leave_out_many_curves(logger)
+    return [RunCSVLogger(folder), *others]
+
+
+def _leave_out_many_curves(logger: Logger) -> None:
+    """Keep hundreds of curves from a logger that draws each of them."""
+    log_metrics = logger.log_metrics
+
+    def log_few(metrics: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        log_metrics(_few_curves(metrics), *args, **kwargs)
+
+    logger.log_metrics = log_few  # type: ignore[method-assign]
+
+
+def _few_curves(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics without kinds that have a curve for each of more than `MOST_CURVES` classes."""
+    kinds = {name: "/".join(name.split("/", 2)[:2]) for name in metrics if name.count("/") > 1}
+    counts = Counter(kinds.values())
+    return {k: v for k, v in metrics.items() if counts.get(kinds.get(k, ""), 0) <= MOST_CURVES}
 
 
 def _rows_before(file: Path, checkpoint: str) -> list[dict[str, Any]]:

@@ -3,13 +3,16 @@
 import csv
 import hashlib
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from seg.lifecycle import run_folder
 from seg.lifecycle.run_folder import RunFolder
 from tests.cli.test_app import CONVOLUTION, seg
 from tests.conftest import SYNTHETIC
@@ -175,3 +178,33 @@ def test_a_given_folder_with_the_checkpoints_of_another_run_is_refused(capsys):
     assert digests(Path("kept")) == before
     assert seg("fit", "--ckpt_path=kept/last.ckpt", "--trainer.max_epochs=2") == 0
     assert steps("kept/last.ckpt") == 4
+
+
+def curves(folder):
+    """TensorBoard's curves as it shows them: steps by name."""
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [e.step for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_shows_one_line_after_a_run_that_was_killed_and_resumed(tmp_path):
+    assert seg("fit", *RUN) == 0
+    shutil.copy(LAST, "before.ckpt")
+    more = [*RUN, "--ckpt_path", LAST, "--trainer.max_epochs=3"]
+    assert seg("fit", *more) == 0
+    shutil.copy("before.ckpt", LAST)  # as after a kill that lost the steps since
+    assert seg("fit", *more) == 0
+    shown = curves(FIRST)
+    assert shown["train/loss_step"] == [0, 1, 2, 3, 4, 5]
+    assert shown["val/miou"] == [1, 3, 5]
+
+
+@pytest.mark.parametrize("all_classes", [False, True])
+def test_beyond_some_classes_their_curves_go_to_the_csv_alone_unless_asked(
+    all_classes, monkeypatch
+):
+    monkeypatch.setattr(run_folder, "MOST_CURVES", 4)
+    assert seg("fit", *RUN, f"--class_curves={str(all_classes).lower()}") == 0
+    assert "val/iou/crack" in logged(FIRST)[0]
+    shown = curves(FIRST)
+    assert ("val/iou/crack" in shown) == all_classes
+    assert {"val/miou", "val/loss", "train/loss", "val/worst_class_iou"} <= shown.keys()
