@@ -79,10 +79,25 @@ class ExactResume(L.Callback):
             for count in ("current", "total"):
                 epochs = loops["epoch_progress"][count]
                 epochs["processed"] = epochs["completed"] = epochs["ready"] - 1
+        current = loops["epoch_loop.batch_progress"]["current"]
+        if current["ready"] > current["processed"]:
+            self._go_back(loops, resumed)
         for count in ("current", "total"):
             batches = loops["epoch_loop.batch_progress"][count]
             batches["completed"] = batches["ready"] = batches["started"] = batches["processed"]
         loops["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+
+    def _go_back(self, loops: dict[str, Any], resumed: dict[str, Any]) -> None:
+        """Go to before a step that an exception ended: it is still due, what came before is not."""
+        progress = loops["epoch_loop.batch_progress"]
+        place = {
+            "epoch": loops["epoch_progress"]["current"]["processed"],
+            "step": progress["current"]["processed"],
+        }
+        self._loaders = [state | place for state in self._loaders]
+        progress["is_last_batch"] = False
+        loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+        resumed["validated"] = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Set the loops to what is due next, and the loader to its place.

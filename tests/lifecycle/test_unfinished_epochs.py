@@ -1,13 +1,14 @@
 """A run that ends within an epoch and is resumed goes on as the run that was not ended."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from seg.errors import InputError
 from seg.lifecycle.run_checkpoint import RunCheckpoint
@@ -156,6 +157,42 @@ def test_a_run_may_end_within_the_same_epoch_again_and_again(tmp_path: Path) -> 
     runs.append(resume(settings, folder))
     assert trained(*runs) == trained(whole)
     assert differences(state(tmp_path / "whole"), state(folder)) == []
+
+
+def from_step(run: Recorder, step: int) -> list[tuple[Any, ...]]:
+    """All that happened from the beginning of a step on."""
+    steps = [event[0] == "train" and event[-2] == step for event in run.events]
+    return run.events[steps.index(True) :]
+
+
+@pytest.mark.parametrize("step", [1, EPOCH, EPOCH + 2, 2 * EPOCH - 1])
+@pytest.mark.parametrize("more", [{}, {"val_check_interval": 0.5}], ids=["one", "two"])
+def test_a_step_that_an_exception_ended_is_made_by_the_resumed_run(
+    step: int, more: dict[str, Any], tmp_path: Path
+) -> None:
+    class Fails(L.Callback):
+        def on_before_backward(self, trainer: L.Trainer, *args: Any) -> None:
+            if trainer.global_step == step:
+                raise OSError("out of luck")
+
+    settings = {"schedule": "epochs", **WHOLE, **more}
+    whole = fit(settings, [saver(tmp_path / "whole")])
+    saving = partial(
+        ModelCheckpoint,
+        tmp_path,
+        save_last=True,
+        save_on_exception=True,
+        enable_version_counter=False,
+    )
+    with pytest.raises(OSError, match="out of luck"):
+        fit(settings, [Fails(), saving()])
+    assert saved(tmp_path)["global_step"] == step
+    resumed = fit(settings, [saving()], tmp_path / "last.ckpt")
+    left = from_step(whole, step)
+    # saved at a validation of the same step, it has the end of that epoch before
+    assert resumed.events[-len(left) :] == left
+    assert {event[0] for event in resumed.events[: -len(left)]} <= {"epoch starts", "epoch ends"}
+    assert differences(state(tmp_path / "whole"), state(tmp_path)) == []
 
 
 def test_a_run_goes_on_with_shorter_epochs_unless_more_of_its_epoch_is_done(tmp_path: Path) -> None:
