@@ -24,6 +24,7 @@ from seg.training.optim import (
     PolynomialDecay,
     build_scheduler,
     check_schedule,
+    loss_group,
     parameter_groups,
     scale_group,
 )
@@ -31,6 +32,7 @@ from seg.training.preflight import (
     check_freezing,
     check_output,
     check_settings,
+    check_sharding,
     check_splitting,
     warn_of_slow_bf16,
 )
@@ -199,6 +201,7 @@ class SegmentationModule(L.LightningModule):
         check_output(self.network, self.loss, self.class_names, pixel)
         check_freezing(self.trainer, self.freeze_encoder_epochs)
         check_splitting(self.trainer, self.micro_batch_size)
+        check_sharding(self.trainer, self.loss)
         if self.loss.needs_class_counts and self.trainer.ckpt_path is None:
             counts = self.trainer.datamodule.class_counts()  # type: ignore[attr-defined]
             self.loss.set_class_counts(counts.pixels, counts.image_pixels, self.class_names)
@@ -330,9 +333,9 @@ class SegmentationModule(L.LightningModule):
             self.log(f"{split}/{name}", value, sync_dist=True, prog_bar=name == "miou")
 
     def configure_optimizers(self) -> Any:
-        """One optimiser over two groups, the encoder second, and its schedule."""
+        """One optimiser and its schedule; an encoder is the second group, the loss the last."""
         groups = parameter_groups(self.network, self.encoder)
-        optimizer = self.optimizer(groups)
+        optimizer = self.optimizer([*groups, *loss_group(self.loss)])
         steps = self.trainer.estimated_stepping_batches
         scheduler = build_scheduler(self.lr_scheduler, optimizer, steps)
         saved, self._saved_schedule = self._saved_schedule, None

@@ -26,9 +26,52 @@ from seg.losses import (
     LovaszLoss,
     OhemCrossEntropyLoss,
     RecallLoss,
+    SegmentationLoss,
     TverskyLoss,
+    cross_entropy,
+    focal_loss,
 )
 from seg.module import SegmentationModule
+
+
+class Scaled(SegmentationLoss):
+    """Cross-entropy of logits whose scale is learnt, one a class."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([0.0, 0.3, -0.2]))
+
+    def element_losses(self, logits, target):
+        scaled = logits * self.scale.exp().view(-1, 1, 1)
+        return cross_entropy(scaled, target, reduction="none"), target != self.ignore_index
+
+
+class ScaledKnown(Scaled):
+    """The same, of which the target alone decides the divisor."""
+
+    def divisor(self, target, channels):
+        return (target != self.ignore_index).sum(dtype=torch.float64)
+
+
+class LearntWeights(SegmentationLoss):
+    """Focal loss whose class weights are learnt, and with them the divisor of its mean."""
+
+    def __init__(self, states_divisor):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([0.5, 1.0, 2.0]))
+        self.states_divisor = states_divisor
+
+    def element_losses(self, logits, target):
+        losses = focal_loss(logits, target, self.weight, gamma=0.5, reduction="none")
+        return losses, self._weights(target)
+
+    def divisor(self, target, channels):
+        return self._weights(target).sum(dtype=torch.float64) if self.states_divisor else None
+
+    def _weights(self, target):
+        ignored = target == self.ignore_index
+        return self.weight[target.long().masked_fill(ignored, 0)] * ~ignored
+
 
 BATCH, SIDE = 8, 12
 WEIGHTS = [0.2, 1.0, 7.0]
@@ -61,6 +104,13 @@ LOSSES = {
         },
         {"rest": 0.3},
     ),
+    "scaled": lambda: Scaled(),
+    "scaled_known": lambda: ScaledKnown(),
+    "learnt_weights": lambda: LearntWeights(False),
+    "learnt_weights_known": lambda: LearntWeights(True),
+    "compound_of_learners": lambda: CompoundLoss(
+        {"scaled": Scaled(), "dice": DiceLoss(), "weighted": LearntWeights(True)}, {"dice": 0.5}
+    ),
     "binary_cross_entropy": lambda: BinaryCrossEntropyLoss(5.0),
     "binary_focal": lambda: BinaryFocalLoss(),
 }
@@ -86,7 +136,7 @@ def build_module(name, **settings):
         network,
         loss,
         names,
-        optimizer=lambda parameters: sgd(parameters, lr=0.1),
+        optimizer=lambda parameters: sgd(parameters, lr=0.1, weight_decay=0.5),
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
         mean=[0.5, 0.4, 0.3],
         std=[0.2, 0.3, 0.2],
@@ -128,10 +178,11 @@ class Samples(torch.utils.data.Dataset):
 
 
 class Keep(L.Callback):
-    """Keeps what the optimiser would see."""
+    """Keeps what the optimiser sees, and what becomes of what the loss learns."""
 
     def on_before_optimizer_step(self, trainer, module, optimizer):
         self.gradients = [p.grad.clone() for p in module.network.parameters()]
+        self.of_loss = [p.grad.clone() for p in module.loss.parameters()]
 
 
 def one_step(name, micro_batches, rank, ranks):
@@ -164,7 +215,12 @@ def one_step(name, micro_batches, rank, ranks):
     trainer.fit(module, loader)
     logged = {k: v.item() for k, v in trainer.callback_metrics.items()}
     buffers = {k: v.clone() for k, v in module.loss.state_dict().items()}
-    return {"gradients": keep.gradients, "logged": logged, "buffers": buffers}
+    return {
+        "gradients": keep.gradients,
+        "of_loss": keep.of_loss,
+        "logged": logged,
+        "buffers": buffers,
+    }
 
 
 def main(folder, rank, ranks, port):

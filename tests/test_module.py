@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 from types import SimpleNamespace
 
 import lightning as L
@@ -9,6 +10,7 @@ from sklearn.metrics import jaccard_score
 from torch import nn
 from torch.utils.data import DataLoader
 
+from seg.distributed.sharding import ShardedStrategy
 from seg.errors import InputError
 from seg.losses import (
     BinaryCrossEntropyLoss,
@@ -17,9 +19,12 @@ from seg.losses import (
     CrossEntropyLoss,
     DiceLoss,
     FocalLoss,
+    SegmentationLoss,
+    cross_entropy,
     dice_loss,
 )
 from seg.module import SegmentationModule
+from seg.training.preflight import check_sharding
 
 NAMES = ["background", "plate", "crack"]
 
@@ -222,6 +227,57 @@ def test_the_encoder_learns_at_its_own_rate(tmp_path):
     rest, encoder = run.optimizers[0].param_groups
     assert encoder["lr"] == pytest.approx(0.1 * rest["lr"])
     assert len(encoder["params"]) == len(list(module.encoder.parameters()))
+
+
+class Scaled(SegmentationLoss):
+    """Cross-entropy of logits whose scale is learnt."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(3))
+
+    def element_losses(self, logits, target):
+        scaled = logits * self.scale.exp().view(-1, 1, 1)
+        return cross_entropy(scaled, target, reduction="none"), target != self.ignore_index
+
+
+def learner(**settings):
+    return SegmentationModule(unet(), Scaled(), NAMES, encoder_lr_factor=0.1, **settings)
+
+
+def test_what_a_loss_learns_is_trained_at_the_heads_rate_without_weight_decay(tmp_path):
+    run, module = trainer(tmp_path, max_steps=2), learner()
+    run.fit(module, Data())
+    rest, encoder, of_loss = run.optimizers[0].param_groups
+    assert of_loss["params"] == [module.loss.scale]
+    assert of_loss["lr"] == pytest.approx(rest["lr"]) == pytest.approx(10 * encoder["lr"])
+    assert of_loss["weight_decay"] == 0 and rest["weight_decay"] > 0
+    assert (module.loss.scale != 0).all()
+    grouped = [p for group in run.optimizers[0].param_groups for p in group["params"]]
+    assert sorted(map(id, grouped)) == sorted(map(id, module.parameters()))
+
+
+def test_what_a_loss_learns_is_stored_and_goes_on_from_there(tmp_path):
+    path = tmp_path / "half.ckpt"
+    whole, half, resumed = learner(), learner(), learner()
+    for module, steps in ((whole, 4), (half, 2)):
+        scheduler = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
+        module.lr_scheduler = resumed.lr_scheduler = scheduler
+        run = trainer(tmp_path, max_steps=steps)
+        run.fit(module, Data())
+    run.save_checkpoint(path)
+    saved = torch.load(path, weights_only=True)
+    assert torch.equal(saved["state_dict"]["loss.scale"], half.loss.scale)
+    trainer(tmp_path, max_steps=4).fit(resumed, Data(), ckpt_path=path, weights_only=True)
+    assert not torch.equal(half.loss.scale, whole.loss.scale)
+    torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
+
+
+def test_a_loss_that_learns_is_refused_where_only_the_network_is_averaged():
+    run = SimpleNamespace(strategy=ShardedStrategy())
+    check_sharding(run, CrossEntropyLoss([1.0, 2.0]))
+    with pytest.raises(InputError, match=r"^Scaled has parameters of its own \(scale\), .*ddp\.$"):
+        check_sharding(run, Scaled())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch import Tensor
 from seg.constants import IGNORE_INDEX
 from seg.losses.base import SegmentationLoss
 from seg.losses.checks import check_range
-from seg.losses.kernels.chunks import divisor_of_ids
+from seg.losses.kernels.id_rows import divisor_of_ids
 from seg.losses.reduction import Reduction, reduce_losses
 from seg.losses.targets import Logits, Target, softmax_inputs, takes_one_sample
 

@@ -10,10 +10,10 @@ from seg.constants import IGNORE_INDEX
 from seg.losses.arguments import ClassValues, ClassVector, class_vector, number
 from seg.losses.base import SegmentationLoss
 from seg.losses.checks import check_softmax_pair
-from seg.losses.kernels.chunks import can_sweep, divisor_of_ids
-from seg.losses.kernels.focal import focal_share, focal_terms
+from seg.losses.kernels.choice import ChunkKernels, kernels_for
+from seg.losses.kernels.id_rows import divisor_of_ids
 from seg.losses.kernels.nll import pixel_nll
-from seg.losses.reduction import Reduction, check_reduction, reduce_losses
+from seg.losses.reduction import Reduction, check_reduction, reduce_losses, sum_of_weights
 from seg.losses.targets import Logits, Target, per_channel, softmax_inputs, takes_one_sample
 
 
@@ -95,9 +95,11 @@ class CrossEntropyLoss(SegmentationLoss):
     def share(self, logits: Tensor, target: Tensor, divisor: Tensor) -> Tensor:
         """As in `SegmentationLoss`, in one sweep where that serves."""
         self._require_weights()
-        if self.label_smoothing or not can_sweep(logits, target, self.weight):
+        kernels = kernels_for(logits, target, self.weight)
+        if self.label_smoothing or kernels is None:
             return super().share(logits, target, divisor)
-        return cross_entropy_share(logits, target, self.weight, self.ignore_index, divisor)
+        options = self.weight, self.ignore_index, divisor
+        return cross_entropy_share(kernels, logits, target, *options)
 
     @property
     def _options(self) -> tuple[Tensor | None, int, float]:
@@ -113,13 +115,18 @@ def check_smoothing(label_smoothing: float) -> float:
 
 
 def cross_entropy_share(
-    logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, divisor: Tensor
+    kernels: ChunkKernels,
+    logits: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    divisor: Tensor,
 ) -> Tensor:
     """The sum over the pixels of ids that were checked, over a divisor that is known."""
     check_softmax_pair(logits, target)
     weight = None if weight is None else class_vector("weight", weight, logits)
     plain = partial(_plain_sum, target, weight, ignore_index, 0.0)
-    return focal_share(logits, target, weight, 0.0, ignore_index, plain, divisor)
+    return kernels.focal_share(logits, target, weight, 0.0, ignore_index, plain, divisor)
 
 
 def _reduced(
@@ -134,11 +141,13 @@ def _reduced(
     check_softmax_pair(logits, target)
     weight = None if weight is None else class_vector("weight", weight, logits)
     options = (weight, ignore_index, label_smoothing)
-    if reduction != "none" and label_smoothing == 0 and can_sweep(logits, target, weight):
+    kernels = kernels_for(logits, target, weight)
+    if kernels and reduction != "none" and label_smoothing == 0:
         plain = partial(_plain_sum, target, *options)
-        return focal_terms(logits, target, weight, 0.0, ignore_index, plain, reduction == "mean")
+        focal = weight, 0.0, ignore_index
+        return kernels.focal_terms(logits, target, *focal, plain, reduction == "mean")
     losses, weights = _element_losses(logits, target, *options)
-    return reduce_losses(losses, weights, reduction), weights.sum().to(losses.dtype)
+    return reduce_losses(losses, weights, reduction), sum_of_weights(weights, losses)
 
 
 def _plain_sum(

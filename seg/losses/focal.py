@@ -20,10 +20,11 @@ from seg.losses.arguments import (
 from seg.losses.base import SegmentationLoss
 from seg.losses.checks import check_softmax_pair
 from seg.losses.cross_entropy import check_smoothing
-from seg.losses.kernels.chunks import can_sweep, divisor_of_ids
-from seg.losses.kernels.focal import Gamma, focal_share, focal_terms
+from seg.losses.kernels.choice import kernels_for
+from seg.losses.kernels.focal import Gamma
+from seg.losses.kernels.id_rows import divisor_of_ids
 from seg.losses.kernels.nll import pixel_nll
-from seg.losses.reduction import Reduction, check_reduction, reduce_losses
+from seg.losses.reduction import Reduction, check_reduction, reduce_losses, sum_of_weights
 from seg.losses.targets import (
     Logits,
     Target,
@@ -127,11 +128,12 @@ class FocalLoss(SegmentationLoss):
     def share(self, logits: Tensor, target: Tensor, divisor: Tensor) -> Tensor:
         """As in `SegmentationLoss`, in one sweep where that serves."""
         self._require_weights()
-        if self.label_smoothing or not can_sweep(logits, target, self.alpha, self.gamma):
+        kernels = kernels_for(logits, target, self.alpha, self.gamma)
+        if self.label_smoothing or kernels is None:
             return super().share(logits, target, divisor)
         options = self._options(logits, target)
         plain = partial(_plain_sum, target, options)
-        return focal_share(logits, target, *options[:3], plain, divisor)
+        return kernels.focal_share(logits, target, *options[:3], plain, divisor)
 
     def _options(self, logits: Tensor, target: Tensor) -> "_Options":
         given = self.alpha, self.gamma, self.ignore_index, self.label_smoothing
@@ -166,12 +168,13 @@ def _reduced(
     logits: Tensor, target: Tensor, reduction: Reduction, options: _Options
 ) -> tuple[Tensor, Tensor]:
     """The loss and the divisor of its mean."""
-    alpha, gamma, ignore_index, smoothing = options
-    if reduction != "none" and smoothing == 0 and can_sweep(logits, target, alpha, gamma):
+    alpha, gamma, _, smoothing = options
+    kernels = kernels_for(logits, target, alpha, gamma)
+    if kernels and reduction != "none" and smoothing == 0:
         plain = partial(_plain_sum, target, options)
-        return focal_terms(logits, target, alpha, gamma, ignore_index, plain, reduction == "mean")
+        return kernels.focal_terms(logits, target, *options[:3], plain, reduction == "mean")
     losses, weights = _element_losses(logits, target, options)
-    return reduce_losses(losses, weights, reduction), weights.sum().to(losses.dtype)
+    return reduce_losses(losses, weights, reduction), sum_of_weights(weights, losses)
 
 
 def _plain_sum(target: Tensor, options: _Options, logits: Tensor) -> Tensor:

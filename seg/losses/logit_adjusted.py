@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
@@ -119,9 +120,9 @@ def _adjust(logits: Tensor, target: Tensor, log_prior: ClassVector, tau: float) 
     """The logits plus τ log π, in fp32 at least, as they lie in memory."""
     tau = _check_tau(tau)
     check_softmax_pair(logits, target)
-    shift = tau * class_vector("log_prior", log_prior, logits).float()
-    shift = shift.view(-1, *(1 for _ in logits.shape[2:]))
-    return logits + shift
+    prior = class_vector("log_prior", log_prior, logits)
+    shift = tau * prior.to(torch.promote_types(logits.dtype, torch.float32))
+    return logits + shift.view(-1, *(1 for _ in logits.shape[2:]))
 
 
 def _check_tau(tau: float) -> float:

@@ -8,9 +8,10 @@ from torch import Tensor
 from seg.constants import IGNORE_INDEX
 from seg.distributed.ranks import ALONE, Ranks
 from seg.losses.arguments import ClassValues, ClassVector, number
+from seg.losses.batch_sums import mean_share
 from seg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 from seg.losses.kernels.ranking import among_hardest
-from seg.losses.reduction import Reduction, mean_of
+from seg.losses.reduction import Reduction
 from seg.losses.targets import Logits, Target, takes_one_sample
 
 
@@ -95,7 +96,7 @@ class OhemCrossEntropyLoss(CrossEntropyLoss):
         options = self.fraction, self.weight, self.ignore_index
         kept = _hardest(logits, target, *options, ranks)
         total, divisor = super().reduced(logits, kept, "sum")
-        return total if self.reduction == "sum" else mean_of(total, ranks.sum(divisor))
+        return total if self.reduction == "sum" else mean_share(total, divisor, ranks)
 
     def _hardest(self, logits: Tensor, target: Tensor) -> Tensor:
         return _hardest(logits, target, self.fraction, self.weight, self.ignore_index)

@@ -12,8 +12,10 @@ from seg.losses.arguments import ClassVector, check_class_vector, class_vector, 
 from seg.losses.base import SegmentationLoss
 from seg.losses.checks import check_softmax_pair
 from seg.losses.cross_entropy import cross_entropy, cross_entropy_share
-from seg.losses.kernels.chunks import can_sweep, divisor_of_ids, sums_by_row
-from seg.losses.reduction import Reduction
+from seg.losses.kernels.choice import kernels_for
+from seg.losses.kernels.chunks import sums_by_row
+from seg.losses.kernels.id_rows import divisor_of_ids
+from seg.losses.reduction import Reduction, sum_of_weights
 from seg.losses.targets import Logits, Target, batched, takes_one_sample, unbatched
 from seg.losses.tracing import beside, transformed, without_values
 
@@ -101,7 +103,7 @@ class RecallLoss(SegmentationLoss):
     ) -> tuple[Tensor, Tensor]:
         """As in `SegmentationLoss`."""
         loss, weights = self._weighed(logits, target, reduction)
-        return loss, weights.sum().to(loss.dtype)
+        return loss, sum_of_weights(weights, loss)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss of logits (N, C, *d); in training their pixels are counted then."""
@@ -123,10 +125,11 @@ class RecallLoss(SegmentationLoss):
 
     def share(self, logits: Tensor, target: Tensor, divisor: Tensor) -> Tensor:
         """As in `SegmentationLoss`, in one sweep where that serves."""
-        if not can_sweep(logits, target):
+        kernels = kernels_for(logits, target)
+        if kernels is None:
             return super().share(logits, target, divisor)
-        weight = self._weight(logits.shape[1], logits)
-        return cross_entropy_share(logits, target, weight, self.ignore_index, divisor)
+        options = self._weight(logits.shape[1], logits), self.ignore_index, divisor
+        return cross_entropy_share(kernels, logits, target, *options)
 
     def observed(self, logits: Tensor, target: Tensor) -> Tensor:
         """Hits and misses of every class, (2 C,)."""

@@ -30,7 +30,12 @@ def reduce_losses(losses: Tensor, weights: Tensor, reduction: Reduction) -> Tens
         return losses
     if reduction == "sum":
         return losses.sum()
-    return mean_of(losses.sum(), weights.sum().to(losses.dtype))
+    return mean_of(losses.sum(), sum_of_weights(weights, losses))
+
+
+def sum_of_weights(weights: Tensor, losses: Tensor) -> Tensor:
+    """The divisor of the mean, Σ of the weights, in the dtype of the losses."""
+    return weights.sum().to(losses.dtype)
 
 
 def check_reduction(reduction: str) -> None:

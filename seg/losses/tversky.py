@@ -1,5 +1,8 @@
 """Dice, Jaccard and Tversky: losses on the overlap of whole regions, class by class."""
 
+import math
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -7,9 +10,17 @@ from seg.constants import IGNORE_INDEX
 from seg.distributed.ranks import Ranks
 from seg.losses.arguments import number
 from seg.losses.base import SegmentationLoss
-from seg.losses.kernels.overlap import overlap_sums
+from seg.losses.batch_sums import share_of
+from seg.losses.kernels.choice import kernels_for
 from seg.losses.reduction import Reduction, mean_of, reduce_losses
-from seg.losses.targets import Logits, Target, images_that_count, takes_one_sample
+from seg.losses.targets import (
+    Logits,
+    Target,
+    images_that_count,
+    one_hot,
+    softmax_inputs,
+    takes_one_sample,
+)
 
 
 def dice_loss(
@@ -157,9 +168,7 @@ class TverskyLoss(SegmentationLoss):
         """Per image as for pixels; per batch from the overlaps of all ranks."""
         if self.per_image:
             return super().rank_share(logits, target, ranks)
-        value = self.value(ranks.sum(self.terms(logits, target)))
-        # every rank has the value, and by its own part of the sums a part of the gradient
-        return value - (1 - 1 / ranks.size) * value.detach()
+        return share_of(self.value(ranks.sum(self.terms(logits, target))), ranks)
 
     def num_terms(self, channels: int) -> int:
         """The length of `terms` for logits of so many channels."""
@@ -207,6 +216,28 @@ class JaccardLoss(TverskyLoss):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__(1.0, 1.0, 1.0, per_image, ignore_index, reduction)
+
+
+def overlap_sums(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """Of each image and class: Σ p q, Σ p and Σ q over the pixels that count, (N, 3, C)."""
+    plain = partial(_plain_sums, target, ignore_index)
+    kernels = kernels_for(logits, target)
+    return kernels.overlap_sums(logits, target, ignore_index, plain) if kernels else plain(logits)
+
+
+def _plain_sums(target: Tensor, ignore_index: int, logits: Tensor) -> Tensor:
+    n, c, pixels = *logits.shape[:2], math.prod(logits.shape[2:])
+    logits, target, ignored = softmax_inputs(logits, target, ignore_index)
+    p = logits.softmax(1)
+    q = target if target.is_floating_point() else one_hot(target, logits)
+    ignored = ignored.reshape(n, 1, pixels)
+    p, q = (_image_first(x, n, c, pixels).masked_fill(ignored, 0) for x in (p, q))
+    return torch.stack([(p * q).sum(2), p.sum(2), q.sum(2)], 1)
+
+
+def _image_first(x: Tensor, n: int, c: int, pixels: int) -> Tensor:
+    """(N, C, *d), or (N P, C) of the images' pixels, as (N, C, P)."""
+    return x.reshape(n, pixels, c).transpose(1, 2) if x.ndim == 2 else x.reshape(n, c, pixels)
 
 
 def _losses(sums: Tensor, alpha: float, beta: float, gamma: float) -> tuple[Tensor, Tensor]:

@@ -214,6 +214,12 @@ def parameter_groups(network: nn.Module, encoder: nn.Module | None) -> list[dict
     return [group for group in groups if group["params"]]
 
 
+def loss_group(loss: nn.Module) -> list[dict[str, Any]]:
+    """The group of what a loss learns itself, without weight decay; none if it learns nothing."""
+    parameters = list(loss.parameters())
+    return [{"params": parameters, "weight_decay": 0.0}] if parameters else []
+
+
 def scale_group(optimizer: Optimizer, scheduler: LRScheduler, group: int, factor: float) -> None:
     """Multiply the whole schedule of one parameter group by `factor`.
 

@@ -6,7 +6,11 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+)
 from torch import Tensor, nn
 
 from seg.errors import InputError
@@ -55,6 +59,17 @@ def check_freezing(trainer: L.Trainer, freeze_encoder_epochs: int) -> None:
         raise InputError(
             f"model.freeze_encoder_epochs={freeze_encoder_epochs} under DDP leaves parameters "
             "without gradient; set --trainer.strategy ddp_find_unused_parameters_true."
+        )
+
+
+def check_sharding(trainer: L.Trainer, loss: SegmentationLoss) -> None:
+    """Refuses to shard a run whose loss learns, as only the network's gradients are averaged."""
+    names = [name for name, _ in loss.named_parameters()]
+    if names and isinstance(trainer.strategy, ModelParallelStrategy):
+        raise InputError(
+            f"{type(loss).__name__} has parameters of its own ({', '.join(names)}), which "
+            f"{type(trainer.strategy).__name__} does not average over the ranks; use "
+            "--trainer.strategy ddp."
         )
 
 

@@ -8,7 +8,7 @@ micro-batches go forward twice: first without graph, for the logits of all of th
 of the loss by these, then one by one to pass that gradient on.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -54,12 +54,13 @@ def step_loss(
 ) -> StepLoss:
     """The loss of the batch of all ranks, with a gradient that no split of it changes.
 
-    A loss that adapts itself, such as RecallLoss, takes in the whole batch afterwards.
+    A loss that adapts itself, such as RecallLoss, takes in the whole batch afterwards. Parameters
+    of a loss have their gradient in the same way as those of the network.
 
     Args:
         network: Whose parameters are trained.
         forward: From images to logits (N, C, H, W), by the network.
-        parts: The losses and their factors.
+        parts: The losses and their factors; what the losses learn themselves is trained too.
         share: This rank's images and target.
         channels: Number of logits a pixel, C.
         micro_batch_size: How many images go through the network at a time; None for all N.
@@ -87,13 +88,20 @@ class _Objective:
         self.losses = [loss for _, loss in parts.values()]
         self.factors = [factor for factor, _ in parts.values()]
         found = [loss.divisor(share.target, channels) for loss in self.losses]
-        known = [i for i, divisor in enumerate(found) if divisor is not None]
+        # one that is learnt has a gradient, which is taken with that of the logits
+        known = [i for i, x in enumerate(found) if x is not None and not x.requires_grad]
         self.divisors: dict[int, Tensor] = {}
         if known:
             sums = self.ranks.sum(torch.stack([found[i] for i in known]))  # type: ignore[misc]
             self.divisors = dict(zip(known, sums.unbind(), strict=True))
         self._sums: list[Tensor] = []
         self._observers: list[tuple[SegmentationLoss, int]] = []
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What the losses learn themselves."""
+        found = [p for loss in self.losses for p in loss.parameters() if p.requires_grad]
+        return list(dict.fromkeys(found))
 
     @property
     def waits_for_logits(self) -> bool:
@@ -152,7 +160,7 @@ class _Passes(NamedTuple):
 
     def one_pass(self, batches: Batches) -> tuple[Tensor, _Made]:
         """The last micro-batch's shares with graph, the gradients of those before."""
-        gradients = _GradientSum(self.network)
+        gradients = _GradientSum([*self.network.parameters(), *self.objective.parameters])
         for images, target in batches[:-1]:
             shares = self.objective(self.forward(images), target)
             gradients.add(self._scaled(shares))
@@ -165,14 +173,16 @@ class _Passes(NamedTuple):
             logits = torch.cat([self.forward(images) for images, _ in batches])
         logits.requires_grad_()
         shares = self.objective(logits, torch.cat([target for _, target in batches]))
-        (slope,) = torch.autograd.grad(self._scaled(shares), logits)
+        by_loss = _GradientSum([logits, *self.objective.parameters])
+        by_loss.add(self._scaled(shares))
+        (_, *learnt), (slope, *of_learnt) = by_loss.made()
         slopes = torch.split(slope, len(batches[0][0]))
-        gradients = _GradientSum(self.network)
+        gradients = _GradientSum(self.network.parameters())
         for (images, _), part in zip(batches[:-1], slopes, strict=False):
             gradients.add(self.forward(images), part)
         last = self.forward(batches[-1][0])
-        made = gradients.made()
-        return shares.detach(), _Made([last, *made.tensors], [slopes[-1], *made.gradients])
+        tensors, made = gradients.made()
+        return shares.detach(), _Made([last, *tensors, *learnt], [slopes[-1], *made, *of_learnt])
 
     def _scaled(self, shares: Tensor) -> Tensor:
         loss = self.objective.ranks.size * self.objective.loss(shares)
@@ -180,25 +190,25 @@ class _Passes(NamedTuple):
 
 
 class _GradientSum:
-    """Gradients of a network's parameters, added up apart from `.grad`.
+    """Gradients of leaves, such as a network's parameters, added up apart from `.grad`.
 
     So what hangs on `.grad`, such as the sending of gradients in DistributedDataParallel, takes
     place once, in the backward pass of the last micro-batch.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.totals: list[Tensor | None] = [None] * len(self.parameters)
+    def __init__(self, leaves: Iterable[Tensor]) -> None:
+        self.leaves = [leaf for leaf in leaves if leaf.requires_grad]
+        self.totals: list[Tensor | None] = [None] * len(self.leaves)
 
     def add(self, output: Tensor, slope: Tensor | None = None) -> None:
         """Add the gradient of an output, whose graph is freed."""
-        new = torch.autograd.grad(output, self.parameters, slope, allow_unused=True)
+        new = torch.autograd.grad(output, self.leaves, slope, allow_unused=True)
         pairs = zip(self.totals, new, strict=True)
         self.totals = [a if b is None else b if a is None else a + b for a, b in pairs]
 
     def made(self) -> _Made:
-        """The parameters that have a gradient, and these."""
-        pairs = zip(self.parameters, self.totals, strict=True)
+        """The leaves that have a gradient, and these."""
+        pairs = zip(self.leaves, self.totals, strict=True)
         found = [(p, total) for p, total in pairs if total is not None]
         return _Made([p for p, _ in found], [total for _, total in found])
 

@@ -120,6 +120,21 @@ def test_a_function_takes_the_values_of_a_class_from_whatever_holds_them(
     torch.testing.assert_close(function(logits, target, **{name: hold(VALUES)}), expected)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@every_function
+def test_values_that_are_learnt_have_their_gradient(
+    function: Callable[..., Tensor], name: str, reduction: str
+) -> None:
+    """As in a loss of one's own that has them as a parameter."""
+    logits, target = sample(function.__name__)
+    values = torch.tensor([0.25, 0.8, 0.5], dtype=torch.float64, requires_grad=True)
+
+    def loss(given: Tensor) -> Tensor:
+        return function(logits.double(), target, **{name: given}, reduction=reduction).sum()
+
+    assert torch.autograd.gradcheck(loss, values)
+
+
 @every_class
 def test_the_values_are_a_copy_of_the_tensor_they_came_from(
     build: Callable[..., SegmentationLoss], name: str

@@ -7,7 +7,13 @@ from lightning.pytorch.cli import LRSchedulerCallable
 from torch import nn
 
 from seg.errors import InputError
-from seg.training.optim import PolynomialDecay, build_scheduler, parameter_groups, scale_group
+from seg.training.optim import (
+    PolynomialDecay,
+    build_scheduler,
+    loss_group,
+    parameter_groups,
+    scale_group,
+)
 
 
 def rates(scheduler, optimizer, steps, group=0):
@@ -86,6 +92,21 @@ def test_a_scaled_group_keeps_its_factor_over_the_whole_schedule(factory):
         assert second == pytest.approx(0.1 * first, rel=1e-6, abs=1e-12)
         optimizer.step()
         scheduler.step()
+
+
+def test_what_a_loss_learns_is_a_group_without_weight_decay():
+    loss = nn.Module()
+    assert loss_group(loss) == []
+    loss.scale = nn.Parameter(torch.ones(3))
+    (group,) = loss_group(loss)
+    assert group["params"] == [loss.scale]
+    optimizer = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(3))]}, group], 0.1, 0, 0, 0.5)
+    for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+        parameter.grad = torch.zeros(3)
+    optimizer.step()
+    first, second = (group["params"][0].tolist() for group in optimizer.param_groups)
+    assert first == pytest.approx([0.95] * 3)
+    assert second == [1.0] * 3
 
 
 def test_parameter_groups_hold_every_parameter_once_and_the_encoder_second():

@@ -66,6 +66,27 @@ def test_the_gradient_is_that_of_the_whole_batch_for_any_split(name, steps):
             assert relative_difference(gradients, reference) <= 1e-6, (ranks, micro)
 
 
+LEARNERS = ["scaled", "scaled_known", "learnt_weights", "learnt_weights_known"]
+LEARNERS += ["compound_of_learners"]
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_what_a_loss_learns_has_the_gradient_of_the_whole_batch_for_any_split(name, steps):
+    module = build_module(name)
+    images, masks = batch_of_step(len(module.class_names))
+    value = module.loss(module(images), masks)
+    reference = torch.autograd.grad(value, list(module.loss.parameters()))
+    assert flat(reference).norm() > 1e-3
+    # one step of SGD, whose weight decay is not theirs
+    stepped = [p - 0.1 * g for p, g in zip(module.loss.parameters(), reference, strict=True)]
+    for ranks in RANKS:
+        for micro in MICRO_BATCHES:
+            step = steps[ranks][name, micro]
+            assert relative_difference(step["of_loss"], reference) <= 1e-6, (ranks, micro)
+            found = [step["buffers"][key] for key, _ in module.loss.named_parameters()]
+            torch.testing.assert_close(found, stepped, rtol=1e-6, atol=0)
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_logged_loss_is_that_of_the_whole_batch_for_any_split(name, steps):
     value = whole_batch(name)[1]

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from seg.losses.kernels.chunks import Labels, chunks, flattened
+from seg.losses.kernels.chunks import chunks, flattened
+from seg.losses.kernels.id_rows import IdRows
 from seg.losses.reduction import mean_of
 
 Gamma = float | Tensor
@@ -41,7 +42,7 @@ def focal_terms(
     Returns:
         The sum or the mean, differentiable, and Σ w_t; scalars, fp32 at least.
     """
-    labels = Labels(target, weight, logits.shape[1], logits.dtype, ignore_index)
+    labels = IdRows(target, weight, logits.shape[1], logits.dtype, ignore_index)
     weights = labels.weight_sum()
     divisor = weights if mean else torch.ones_like(weights)
     total: Tensor = _FocalTotal.apply(logits, labels, gamma, divisor, plain)
@@ -61,7 +62,7 @@ def focal_share(
 
     The labels are taken as they are: what made the divisor has checked them.
     """
-    labels = Labels(target, weight, logits.shape[1], logits.dtype, ignore_index)
+    labels = IdRows(target, weight, logits.shape[1], logits.dtype, ignore_index)
     share: Tensor = _FocalTotal.apply(logits, labels, gamma, divisor, plain)
     return share
 
@@ -77,7 +78,7 @@ class _FocalTotal(torch.autograd.Function):
     def forward(
         ctx: Any,
         logits: Tensor,
-        labels: Labels,
+        labels: IdRows,
         gamma: Gamma,
         divisor: Tensor,
         plain: Callable[[Tensor], Tensor],
@@ -117,7 +118,7 @@ def _plain_gradient(plain: Callable[[Tensor], Tensor], logits: Tensor, slope: Te
 
 
 def _sweep(
-    logits: Tensor, labels: Labels, gamma: Gamma, scale: Tensor, gradient: Tensor | None
+    logits: Tensor, labels: IdRows, gamma: Gamma, scale: Tensor, gradient: Tensor | None
 ) -> Tensor:
     """The sum, a float64 scalar; fills `gradient` (N, C, P) with that of the sum times `scale`."""
     z = flattened(logits)

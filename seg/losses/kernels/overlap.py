@@ -5,72 +5,58 @@ the backward pass instead of being kept, so that the gradient is the only tensor
 logits.
 """
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from seg.losses.checks import check_softmax_pair
-from seg.losses.kernels.chunks import At, Labels, can_sweep, chunks, flattened, sums_by_row
-from seg.losses.targets import one_hot, softmax_inputs
+from seg.losses.kernels.chunks import At, chunks, flattened, sums_by_row
+from seg.losses.kernels.id_rows import IdRows
 
 
-def overlap_sums(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+def overlap_sums(
+    logits: Tensor, target: Tensor, ignore_index: int, plain: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Of each image and class: Σ p q, Σ p and Σ q over the pixels that count.
 
     Args:
         logits: Scores (N, C, *d), of which p is the softmax.
-        target: Class ids (N, *d), of which q is the one-hot form, or class probabilities q
-            (N, C, *d).
+        target: Class ids (N, *d), of which q is the one-hot form.
         ignore_index: Target value of the pixels that count nowhere.
+        plain: The sums from logits alone by differentiable operations, for a second derivative.
 
     Returns:
         The three sums (N, 3, C), fp32 at least.
     """
-    if not can_sweep(logits, target):
-        return _plain_sums(logits, target, ignore_index)
     check_softmax_pair(logits, target)
-    labels = Labels(target, None, logits.shape[1], logits.dtype, ignore_index)
-    labels.weight_sum()  # refuses what is no label
-    sums: Tensor = _OverlapSums.apply(logits, target, labels)
+    rows = IdRows(target, None, logits.shape[1], logits.dtype, ignore_index)
+    rows.weight_sum()  # refuses what is no label
+    sums: Tensor = _OverlapSums.apply(logits, rows, plain)
     return sums
-
-
-def _plain_sums(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-    n, c, pixels = *logits.shape[:2], math.prod(logits.shape[2:])
-    logits, target, ignored = softmax_inputs(logits, target, ignore_index)
-    p = logits.softmax(1)
-    q = target if target.is_floating_point() else one_hot(target, logits)
-    ignored = ignored.reshape(n, 1, pixels)
-    p, q = (_image_first(x, n, c, pixels).masked_fill(ignored, 0) for x in (p, q))
-    return torch.stack([(p * q).sum(2), p.sum(2), q.sum(2)], 1)
-
-
-def _image_first(x: Tensor, n: int, c: int, pixels: int) -> Tensor:
-    """(N, C, *d), or (N P, C) of the images' pixels, as (N, C, P)."""
-    return x.reshape(n, pixels, c).transpose(1, 2) if x.ndim == 2 else x.reshape(n, c, pixels)
 
 
 class _OverlapSums(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, labels: Labels) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, labels: IdRows, plain: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         z = flattened(logits)
         ctx.masked = z.is_cuda  # asking for finite values would wait for the device
         sums = _sums(z, labels, ctx.masked)
         if not ctx.masked and not sums.isfinite().all():  # 0 · inf is NaN
             ctx.masked = True
             sums = _sums(z, labels, True)
-        ctx.labels = labels
-        ctx.save_for_backward(logits, target)
+        ctx.labels, ctx.plain = labels, plain
+        ctx.save_for_backward(logits)
         return sums.to(labels.table.dtype)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> Any:
-        (slope,), (logits, target) = slopes, ctx.saved_tensors
+        (slope,), (logits,) = slopes, ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again
-            sums = _plain_sums(logits, target, ctx.labels.ignore_index)
+            sums = ctx.plain(logits)
             (gradient,) = torch.autograd.grad(sums, logits, slope, create_graph=True)
         else:
             gradient = _gradient(flattened(logits), ctx.labels, ctx.masked, slope)
@@ -86,7 +72,7 @@ class _Chunk(NamedTuple):
     valid: Tensor  # (b, 1, k)
 
 
-def _chunks(z: Tensor, labels: Labels, masked: bool) -> Iterator[_Chunk]:
+def _chunks(z: Tensor, labels: IdRows, masked: bool) -> Iterator[_Chunk]:
     for at in chunks(z):
         rows = labels.rows(labels.ids[at[0], at[2]]).unsqueeze(1)
         valid = labels.table.take(rows)
@@ -94,7 +80,7 @@ def _chunks(z: Tensor, labels: Labels, masked: bool) -> Iterator[_Chunk]:
         yield _Chunk(at, part.to(labels.table.dtype), rows, valid)
 
 
-def _sums(z: Tensor, labels: Labels, masked: bool) -> Tensor:
+def _sums(z: Tensor, labels: IdRows, masked: bool) -> Tensor:
     """Σ p q, Σ p and Σ q (N, 3, C), in float64 so that the chunks add up without loss."""
     n, c = z.shape[:2]
     total = torch.zeros(n, 3, c, dtype=torch.float64, device=z.device)
@@ -126,7 +112,7 @@ def _two_class_sums(chunk: _Chunk, num_rows: int) -> Tensor:
     return torch.stack(rows, 1).view(-1, 3, 2)
 
 
-def _gradient(z: Tensor, labels: Labels, masked: bool, slope: Tensor) -> Tensor:
+def _gradient(z: Tensor, labels: IdRows, masked: bool, slope: Tensor) -> Tensor:
     """Gradient (N, C, P) from the slopes (N, 3, C) of the sums, of which Σ q has none."""
     gradient = torch.empty_like(z)
     c = z.shape[1]
