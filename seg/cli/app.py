@@ -212,6 +212,11 @@ class SegCLI(LightningCLI):
     def _prepare_fit(self, kwargs: dict[str, Any]) -> list[Callback]:
         """Fill in what a run writes itself; its callbacks."""
         given = self._get(self.config_init, "trainer")
+        if given.barebones:
+            raise InputError(
+                "trainer.barebones true forbids the logs and checkpoints of a run; leave it out. "
+                "To time steps, set trainer.enable_checkpointing false and limit_val_batches 0."
+            )
         kwargs["plugins"] = with_atomic_saving(given.plugins, given.strategy)
         kwargs["logger"] = run_loggers(self.config[self.subcommand], given.logger)
         if self._checkpoint is None:

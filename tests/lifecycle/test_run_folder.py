@@ -120,6 +120,12 @@ def test_a_callback_that_saves_is_refused_in_a_run_that_saves_nothing(capsys):
     assert "trainer.enable_checkpointing is false, and trainer.callbacks has Model" in error
 
 
+def test_a_run_that_may_write_nothing_is_refused(capsys):
+    assert seg("fit", *RUN, "--trainer.barebones=true") == 2
+    assert "trainer.barebones true forbids the logs and" in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
 def test_a_trial_says_that_nothing_was_kept(capsys):
     assert seg("fit", *RUN, "--trainer.fast_dev_run=true") == 0
     printed = capsys.readouterr().out
