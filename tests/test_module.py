@@ -273,6 +273,14 @@ def test_what_a_loss_learns_is_stored_and_goes_on_from_there(tmp_path):
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
 
 
+def test_a_sum_of_losses_that_learns_its_factors_is_refused():
+    loss = CompoundLoss({"scaled": Scaled(), "dice": DiceLoss()})
+    SegmentationModule(unet(), loss, NAMES)
+    loss.factor = nn.Parameter(torch.ones(()))
+    with pytest.raises(InputError, match=r"CompoundLoss: nothing would train factor, .* of a part"):
+        SegmentationModule(unet(), loss, NAMES)
+
+
 def test_a_loss_that_learns_is_refused_where_only_the_network_is_averaged():
     run = SimpleNamespace(strategy=ShardedStrategy())
     check_sharding(run, CrossEntropyLoss([1.0, 2.0]))

@@ -18,7 +18,8 @@ Over regions, where each class counts alike whatever its pixels:
 - `LovaszLoss`: the IoU itself, for the last points of a network that has learnt already.
 - `BoundaryLoss`: thin or small classes whose outline matters; beside a loss over pixels.
 
-`CompoundLoss` adds any of them up; `check_loss` tells what a loss, ours or not, breaks.
+`CompoundLoss` adds any of them up; `check_loss` tells what a loss, ours or not, breaks. Weights of
+the classes are lists, tuples, arrays or tensors. `seg/losses/base.py` says how to write a loss.
 """
 
 from seg.losses.base import SegmentationLoss

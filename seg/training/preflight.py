@@ -127,6 +127,7 @@ def check_settings(module: Any, mean: list[float] | None, std: list[float] | Non
     """Refuse settings of a SegmentationModule that do not fit its network, loss or classes."""
     if module.loss.reduction == "none":
         raise InputError("model.loss: reduction is none; training needs mean or sum.")
+    _check_learners(module.loss)
     if module.micro_batch_size is not None and module.micro_batch_size < 1:
         raise InputError(
             f"model.micro_batch_size={module.micro_batch_size}: expected 1 image or more, or "
@@ -149,4 +150,16 @@ def check_settings(module: Any, mean: list[float] | None, std: list[float] | Non
             f"model.freeze_encoder_epochs={module.freeze_encoder_epochs}, "
             f"model.encoder_lr_factor={module.encoder_lr_factor}: {type(module.network).__name__} "
             "has no encoder; leave them out or use a network with an encoder."
+        )
+
+
+def _check_learners(loss: SegmentationLoss) -> None:
+    """Refuses parameters of a sum itself, of which a step takes no gradient."""
+    parts = [part for _, part in loss.components().values()]
+    of_parts = {id(p) for part in parts for p in part.parameters()}
+    orphans = [name for name, p in loss.named_parameters() if id(p) not in of_parts]
+    if orphans:
+        raise InputError(
+            f"model.loss {type(loss).__name__}: nothing would train {', '.join(orphans)}, which "
+            "belongs to none of its parts; make it a parameter of a part."
         )
