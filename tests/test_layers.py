@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,19 @@ def test_every_room_says_what_is_in_it():
         text = ast.get_docstring(ast.parse(init.read_text())) if init.exists() else None
         empty += [] if text else [str(folder.relative_to(PACKAGE))]
     assert empty == []
+
+
+def test_no_two_classes_or_types_are_called_the_same():
+    meanings = defaultdict(dict)  # a type may be written twice where it says the same
+    for path in sources():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                meanings[node.name][str(path.relative_to(PACKAGE))] = path
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.BinOp):
+                for name in (t.id for t in node.targets if isinstance(t, ast.Name)):
+                    meanings[name][str(path.relative_to(PACKAGE))] = ast.unparse(node.value)
+    twice = {name: list(found) for name, found in meanings.items() if len(set(found.values())) > 1}
+    assert {name: where for name, where in twice.items() if not name.isupper()} == {}
 
 
 @pytest.mark.parametrize(
