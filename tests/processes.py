@@ -6,7 +6,6 @@ A server process imports the program once; every run is forked from it.
 import multiprocessing
 import os
 import random
-import resource
 import signal
 import socket
 import sys
@@ -14,13 +13,26 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["seg.cli.app", "tests.moments"])
-LIMIT = 120.0
+import pytest
+
+LIMIT = 600.0
+"""Seconds after which a process that hangs is ended; no test waits for them to pass."""
+
+
+@cache
+def context() -> ForkServerContext:
+    """What starts the processes."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system cannot fork processes")
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(["seg.cli.app", "tests.moments"])
+    return forkserver
 
 
 @dataclass
@@ -63,7 +75,7 @@ def start(*args: Any, cwd: Path, **environment: str) -> Run:
     output.touch()
     settings = {"OMP_NUM_THREADS": "1", **environment}
     given = ([str(arg) for arg in args], str(cwd), str(output), settings)
-    process = CONTEXT.Process(target=_main, args=given)
+    process = context().Process(target=_main, args=given)
     process.start()
     return Run(process, output)
 
@@ -107,6 +119,8 @@ def _main(args: Sequence[str], cwd: str, output: str, environment: dict[str, str
     os.environ.update(environment)
     os.chdir(cwd)
     if "SEG_TEST_LARGEST_FILE" in environment:  # a full disk, as far as a program can tell
+        import resource
+
         largest = int(environment["SEG_TEST_LARGEST_FILE"])
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))

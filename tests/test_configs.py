@@ -109,6 +109,7 @@ def shortened(command, tmp_path, camvid_like, folder_data, encoder_file):
     return [*args, *quick, *hub, *(HERE if args[0] == "fit" else [])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
 def test_a_shipped_config_trains_by_the_command_it_begins_with(
     path, tmp_path, monkeypatch, camvid_like, folder_data, encoder_file
@@ -128,6 +129,7 @@ def readme_commands():
     return [line for line in lines if re.match(r"(seg|torchrun .* -m seg) ", line)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", readme_commands())
 def test_a_command_of_the_readme_runs(
     command, tmp_path, monkeypatch, camvid_like, folder_data, encoder_file, finished_runs
@@ -151,6 +153,7 @@ def test_a_command_of_the_readme_runs(
     assert cli.main(args) == 0
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, finished_runs):
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     monkeypatch.chdir(finished_runs.parent)

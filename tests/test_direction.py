@@ -9,6 +9,8 @@ import torch
 from tests.cli.test_app import CONFIGS
 from tests.processes import start
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = 6
 PLAIN = ["-c", CONFIGS / "network/unet_small.yaml", "-c", CONFIGS / "optimizer/onecycle.yaml"]
 CPU = ["-c", CONFIGS / "trainer/cpu.yaml", "--trainer.precision=32-true"]

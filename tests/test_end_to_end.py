@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from tests.conftest import SMALL, SYNTHETIC
-from tests.processes import start, start_ranks
+from tests.processes import LIMIT, start, start_ranks
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 CAMVID = ["-c", str(ROOT / "configs/data/camvid.yaml"), "--data.resize=[32,48]", *SMALL]
@@ -23,7 +25,7 @@ def seg(*args, cwd):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "seg", *map(str, args)]
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=LIMIT
     )
 
 
@@ -138,7 +140,7 @@ def test_the_quickstart_trains_judges_and_says_where_everything_lies():
     before = set(runs.glob("version_*"))
     small = [arg for arg in SYNTHETIC if "accelerator" not in arg]
     command = [ROOT / "scripts" / "quickstart.sh", *small]
-    result = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=LIMIT)
     made = set(runs.glob("version_*")) - before
     try:
         assert result.returncode == 0, result.stderr

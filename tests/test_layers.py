@@ -169,6 +169,7 @@ def test_no_two_classes_or_types_are_called_the_same():
     assert {name: where for name, where in twice.items() if not name.isupper()} == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "name"),
     [
@@ -215,6 +216,7 @@ raise SystemExit(f"asked for {asked}" if asked else 0)
 """
 
 
+@pytest.mark.slow
 def test_importing_the_package_asks_the_network_for_nothing():
     # What someone may have set to keep the libraries quiet must not be needed.
     quiet = {"NO_ALBUMENTATIONS_UPDATE", "HF_HUB_OFFLINE"}

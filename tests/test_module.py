@@ -257,6 +257,7 @@ def test_what_a_loss_learns_is_trained_at_the_heads_rate_without_weight_decay(tm
     assert sorted(map(id, grouped)) == sorted(map(id, module.parameters()))
 
 
+@pytest.mark.slow
 def test_what_a_loss_learns_is_stored_and_goes_on_from_there(tmp_path):
     path = tmp_path / "half.ckpt"
     whole, half, resumed = learner(), learner(), learner()

@@ -69,7 +69,7 @@ def test_peak_memory_holds_the_scratch_of_an_autograd_function(peak_bytes):
     "script", [*SCRIPTS.glob("*.sh"), *SCRIPTS.glob("*.sbatch")], ids=lambda path: path.name
 )
 def test_a_shell_script_parses_and_says_first_how_it_is_used(script):
-    subprocess.run(["bash", "-n", script], check=True, timeout=20)
+    subprocess.run(["bash", "-n", script], check=True)
     shebang, usage = script.read_text().splitlines()[:2]
     assert shebang == "#!/usr/bin/env bash"
     assert usage.startswith("# Usage")
@@ -96,6 +96,7 @@ def test_a_video_held_out_is_in_no_other_split(tmp_path):
     assert "is there already" in hold_out(tmp_path, tmp_path / "out", "a").stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["hold_out_video.py", "seldom_images.py"])
 def test_a_script_without_its_arguments_says_which_it_wants(script):
     command = [sys.executable, str(SCRIPTS / script)]

@@ -21,7 +21,7 @@ from seg.errors import InputError
 from tests.processes import free_port
 
 SIZE = 3
-LIMIT = 120
+LIMIT = 300
 """Seconds after which a rank that has not ended is killed."""
 
 

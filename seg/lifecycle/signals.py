@@ -20,7 +20,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+"""Those that the system has: Windows has no SIGUSR1."""
 _ONE_CALL = 1.0
 """Seconds in which several signals count as one: a terminal's and a launcher's, of one Ctrl-C."""
 
@@ -231,7 +233,7 @@ class _Handlers(_SignalConnector):
         # asks rank 0 in every step, and waits for the answer on the GPU
         self.trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if threading.current_thread() is threading.main_thread():
-            for number in {*SIGNALS, self.requeue_signal or signal.SIGUSR1}:
+            for number in {*SIGNALS, self.requeue_signal or signal.SIGTERM}:
                 self._original_handlers[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: Any) -> None:

@@ -117,7 +117,8 @@ def _numbers(name: str, values: Any) -> list[float]:
 
 
 def _is_real(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating)
+    # a tuple, as torch 2.6 to 2.10 cannot compile a union
+    return isinstance(value, (int, float, np.integer, np.floating))
 
 
 def _shown(values: Any) -> str:

@@ -8,6 +8,8 @@ from torch import Tensor
 Reduction = Literal["none", "mean", "sum"]
 """`none` keeps one loss an element of the target, `mean` divides by the weights that count."""
 
+_REDUCTIONS = get_args(Reduction)  # here, as torch 2.6 cannot compile the call
+
 
 def mean_of(total: Tensor, divisor: Tensor) -> Tensor:
     """The mean total / divisor; 0 with a zero gradient if nothing counts and the divisor is 0."""
@@ -40,5 +42,5 @@ def sum_of_weights(weights: Tensor, losses: Tensor) -> Tensor:
 
 def check_reduction(reduction: str) -> None:
     """Refuses an unknown reduction."""
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction {reduction!r}: expected one of {get_args(Reduction)}.")
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction {reduction!r}: expected one of {_REDUCTIONS}.")

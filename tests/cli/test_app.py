@@ -134,6 +134,7 @@ def test_flags_and_files_win_over_the_checkpoints_configuration(camvid_run, camv
     assert per_class(tmp_path / "out")["images"] == 2
 
 
+@pytest.mark.slow
 def test_results_lie_beside_the_checkpoints_run_unless_told_otherwise(camvid_run):
     assert seg("test", "--ckpt_path", checkpoint_of(camvid_run)) == 0
     assert (camvid_run / "test" / "per_class.json").exists()
@@ -146,6 +147,7 @@ def test_class_weights_of_the_policy_are_in_the_checkpoint(camvid_run):
     assert float(alpha.mean()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_fit_resumes_in_the_runs_own_folder_with_its_own_configuration(camvid_like, tmp_path):
     loss = CONFIGS / "loss" / "weighted_cross_entropy.yaml"
     given = ["--data.root", camvid_like, "--trainer.default_root_dir", tmp_path]
@@ -162,6 +164,7 @@ def test_fit_resumes_in_the_runs_own_folder_with_its_own_configuration(camvid_li
     assert [row["epoch"] for row in rows if row["val/miou"]] == ["0", "1"]
 
 
+@pytest.mark.slow
 def test_another_runs_weights_start_a_fine_tuning_on_other_classes(camvid_run, tmp_path, caplog):
     root = tmp_path / "data"
     for split in ("train", "val"):
@@ -248,6 +251,7 @@ def test_accumulation_by_the_trainer_is_refused(capsys, tmp_path):
 CONVOLUTION = ["--model.network=torch.nn.Conv2d", "--model.network.kernel_size=1"]
 
 
+@pytest.mark.slow
 def test_a_network_without_classes_is_built_as_configured(tmp_path):
     sizes = ["--model.network.in_channels=3", "--model.network.out_channels=5"]
     folder = ["--trainer.default_root_dir", tmp_path]
@@ -265,6 +269,7 @@ def test_a_network_of_another_number_of_classes_is_refused_before_training(tmp_p
     assert not (run_of(tmp_path) / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_images_of_five_16_bit_channels_train_a_network_of_five(tmp_path):
     root, rng = tmp_path / "data", np.random.default_rng(0)
     for split in ("train", "val"):
@@ -308,6 +313,7 @@ PLATEAU = [
 UNWATCHED = ["--checkpoint.monitor=null"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "error"),
     [
@@ -367,6 +373,7 @@ def test_watching_what_is_never_logged_or_the_wrong_way_is_refused_before_traini
     assert list(tmp_path.rglob("metrics.csv")) == []
 
 
+@pytest.mark.slow
 def test_a_run_without_validation_may_watch_its_training_loss(tmp_path):
     plateau = [*PLATEAU, "train/loss", "--checkpoint.monitor=train/loss", "--checkpoint.mode=min"]
     given = [*EARLY_STOPPING, "train/loss", *plateau, "--trainer.limit_val_batches=0"]
@@ -415,6 +422,7 @@ def test_print_config_gives_a_file_that_fit_reads_back(tmp_path, capsys):
     assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(printed)
 
 
+@pytest.mark.slow
 def test_a_run_seeded_by_true_is_resumed(tmp_path, monkeypatch):
     monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
     given = [*SYNTHETIC, "--seed_everything=true", "--trainer.default_root_dir", tmp_path]
@@ -427,6 +435,7 @@ def test_a_run_seeded_by_true_is_resumed(tmp_path, monkeypatch):
     assert torch.load(last, weights_only=True)["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_a_configuration_may_be_long_json_on_the_command_line(tmp_path):
     config = {"data": {"synthetic_length": 8}, "name": "long", "model": {"num_rare": 2}}
     text = json.dumps(config) + " " * 5000  # longer than any file name

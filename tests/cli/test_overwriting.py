@@ -11,6 +11,8 @@ from PIL import Image
 from tests.cli.test_app import run_of, seg
 from tests.conftest import SYNTHETIC, write_pairs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):

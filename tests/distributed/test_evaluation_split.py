@@ -8,6 +8,8 @@ import pytest
 from tests.conftest import SMALL, write_pairs
 from tests.forked_ranks import make_runs
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = {"train": 8, "val": 3, "test": 5}
 

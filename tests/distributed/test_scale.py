@@ -22,7 +22,9 @@ from seg.cli import app as cli
 from seg.distributed.sharding import ShardedStrategy, shard
 from seg.errors import InputError
 from tests.conftest import SYNTHETIC
-from tests.processes import free_port
+from tests.processes import LIMIT, free_port
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 LAST = "version_0/checkpoints/last.ckpt"
@@ -72,7 +74,7 @@ def run_together(commands, environments, cwd):
             pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
             env = shared | environment
             processes.append(subprocess.Popen(command, cwd=cwd, env=env, **pipes))
-        outputs = [process.communicate(timeout=200)[0] for process in processes]
+        outputs = [process.communicate(timeout=LIMIT)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -185,7 +187,7 @@ def test_two_nodes_train_one_run_by_the_launch_script(tmp_path):
 def test_the_launch_script_asks_for_what_several_nodes_need(tmp_path):
     script = ROOT / "scripts/launch_torchrun.sh"
     environment = {"PATH": os.environ["PATH"], "NODES": "2", "NODE_RANK": "1"}
-    result = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=20)
+    result = subprocess.run([script], env=environment, capture_output=True, text=True)
     assert result.returncode == 2
     assert "NODES=2 needs HOST" in result.stderr
 

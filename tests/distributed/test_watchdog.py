@@ -14,7 +14,9 @@ import pytest
 from seg.distributed.watchdog import describe
 from seg.errors import InputError
 from tests.conftest import SMALL, SYNTHETIC
-from tests.processes import free_port, start_ranks
+from tests.processes import LIMIT, free_port, start_ranks
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -25,7 +27,7 @@ def ends(tmp_path_factory):
     """Case to the exit statuses of its ranks, and to what each of them said."""
     folder = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, ROOT / "tests" / "watched_ranks.py", folder]
-    subprocess.run(command, cwd=folder, env=ENVIRONMENT, timeout=240, check=True)
+    subprocess.run(command, cwd=folder, env=ENVIRONMENT, timeout=LIMIT, check=True)
     found = {}
     for case, rank, status in json.loads((folder / "ends.json").read_text()):
         said = (folder / f"{case}.{rank}").read_text(errors="replace")
@@ -91,7 +93,7 @@ def seg(*args, cwd, launcher=()):
 
 def end_of(process):
     try:
-        said = process.communicate(timeout=240)[1]
+        said = process.communicate(timeout=LIMIT)[1]
     finally:
         process.kill()
     return process.returncode, said.decode(errors="replace").splitlines()

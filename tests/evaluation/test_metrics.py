@@ -21,6 +21,7 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from torch import Tensor
 
 from seg.evaluation.metrics import ConfusionMatrix, confusion_matrix, per_class_records, scores
+from tests.processes import LIMIT
 
 CLASSES = 5
 
@@ -219,7 +220,7 @@ def _count_a_share(index: int, rank: int, folder: str) -> None:
     """One of two processes: counts one of 5 images, or the 4 others, and saves what it is told."""
     rendezvous = f"file://{folder}/rendezvous"
     torch.distributed.init_process_group(
-        "gloo", rendezvous, timeout=timedelta(minutes=1), rank=rank, world_size=2
+        "gloo", rendezvous, timeout=timedelta(seconds=LIMIT), rank=rank, world_size=2
     )
     prediction, target = sample(images=5)
     metric = ConfusionMatrix(CLASSES)
@@ -233,6 +234,7 @@ def _count_a_share(index: int, rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_sum_to_bit_equal_counts(tmp_path: Path) -> None:
     other = torch.multiprocessing.spawn(_count_a_share, (1, str(tmp_path)), join=False)
     _count_a_share(0, 0, str(tmp_path))  # this process is rank 0: one start less to wait for

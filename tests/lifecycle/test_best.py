@@ -10,6 +10,8 @@ import torch
 from seg.cli import app as cli
 from tests.conftest import SMALL, write_pairs
 
+pytestmark = pytest.mark.slow
+
 # 8 steps an epoch, a validation after every second; the scores of this network go up and down
 RUN = [
     *SMALL,

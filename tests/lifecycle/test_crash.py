@@ -9,6 +9,8 @@ import torch
 from tests.moments import SIGNALLED, differences, outcome
 from tests.processes import start, start_ranks
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 # a checkpoint after every second step
 STEPS = ROOT / "configs/trainer/checkpoint_steps.yaml"

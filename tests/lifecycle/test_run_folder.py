@@ -17,6 +17,8 @@ from seg.lifecycle.run_folder import RunFolder
 from tests.cli.test_app import CONVOLUTION, seg
 from tests.conftest import SYNTHETIC
 
+pytestmark = pytest.mark.slow
+
 # 2 steps an epoch
 RUN = [*SYNTHETIC, *CONVOLUTION, "--model.network.in_channels=3", "--model.network.out_channels=5"]
 RUN += ["--name=run", "--trainer.log_every_n_steps=1"]

@@ -1,7 +1,6 @@
 """A checkpoint is whole or not there: after a kill, on a full disk, across file systems."""
 
 import os
-import resource
 import signal
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from seg.errors import InputError
 from seg.lifecycle.run_checkpoint import RunCheckpoint
 from seg.lifecycle.saving import AtomicCheckpointIO, unfinished_name, with_atomic_saving
-from tests.processes import CONTEXT
+from tests.processes import LIMIT, context
 
 BIG = 60_000_000  # bytes; several tens of milliseconds to write
 
@@ -44,6 +43,7 @@ def _save_for_ever(path: str) -> None:
         AtomicCheckpointIO().save_checkpoint(checkpoint(value, BIG), path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temporary", ["same file system", "/dev/shm"])
 def test_a_kill_in_the_middle_of_a_save_leaves_the_checkpoint_before_whole(
     temporary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -55,14 +55,14 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_checkpoint_before_whole(
     path = tmp_path / "last.ckpt"
     unfinished = unfinished_name(path)
     for size in (BIG // 4, BIG // 2):
-        process = CONTEXT.Process(target=_save_for_ever, args=(str(path),))
+        process = context().Process(target=_save_for_ever, args=(str(path),))
         process.start()
         try:
             while not (path.exists() and unfinished.exists() and _size(unfinished) > size):
                 assert process.is_alive()
         finally:
             process.kill()
-            process.join(60)
+            process.join(LIMIT)
         assert process.exitcode == -signal.SIGKILL
         assert value_of(path) >= 1
         # what a kill leaves does not pile up
@@ -79,6 +79,8 @@ def _size(path: Path) -> int:
 
 
 def _save_with_a_limit(path: str, answer: str) -> None:
+    import resource
+
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
     try:
@@ -87,6 +89,7 @@ def _save_with_a_limit(path: str, answer: str) -> None:
         Path(answer).write_text(str(error))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False])
 def test_a_disk_that_takes_no_more_leaves_no_part_and_says_what_is_needed(
     before: bool, tmp_path: Path
@@ -94,9 +97,9 @@ def test_a_disk_that_takes_no_more_leaves_no_part_and_says_what_is_needed(
     path, answer = tmp_path / "run" / "last.ckpt", tmp_path / "answer.txt"
     if before:
         AtomicCheckpointIO().save_checkpoint(checkpoint(1), path)
-    process = CONTEXT.Process(target=_save_with_a_limit, args=(str(path), str(answer)))
+    process = context().Process(target=_save_with_a_limit, args=(str(path), str(answer)))
     process.start()
-    process.join(60)
+    process.join(LIMIT)
     assert process.exitcode == 0
     message = answer.read_text()
     assert message.startswith(f"{path}: the checkpoint could not be written: File too large.")

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from tests.moments import SIGNALLED, differences, outcome
-from tests.processes import Run, start, start_ranks
+from tests.processes import LIMIT, Run, start, start_ranks
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path("runs/run/version_0")
@@ -116,14 +118,14 @@ def test_a_signal_to_the_first_of_the_processes_that_lightning_started_stops_the
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
-            end = time.monotonic() + 120
+            end = time.monotonic() + LIMIT
             while not (tmp_path / LAST).exists():
                 assert process.poll() is None
                 assert time.monotonic() < end
                 time.sleep(0.05)
             process.send_signal(signal.SIGTERM)
             # the pipe is closed when all of them have ended
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=LIMIT)
         finally:
             process.kill()
     assert process.returncode == 143, errors

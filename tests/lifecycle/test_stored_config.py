@@ -12,6 +12,8 @@ from seg.lifecycle.checkpoint import load_module, read_config
 from tests.cli.test_app import seg
 from tests.lifecycle.test_old_checkpoints import CHECKPOINT, FILES
 
+pytestmark = pytest.mark.slow
+
 CANARY = """
 import pathlib
 pathlib.Path(__file__).with_name("imported").touch()

@@ -34,6 +34,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "no validation": {"schedule": "epochs", "limit_val_batches": 0},
 }
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # as the test wants it
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty"),  # of the same run
 ]

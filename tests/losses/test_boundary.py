@@ -240,6 +240,7 @@ def test_channels_last_gives_the_same_with_a_channels_last_gradient(shape: tuple
     assert slope.is_contiguous(memory_format=memory_format)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 6, 5), (2, 4, 3, 5)], ids=str)
 def test_compiled_and_exported_it_agrees(shape: tuple[int, ...]) -> None:
     torch.compiler.reset()

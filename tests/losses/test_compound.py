@@ -69,6 +69,7 @@ def test_binary_parts_make_a_binary_sum() -> None:
         loss.channels(3)
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_its_parts() -> None:
     assert check_loss(CompoundLoss({"ce": CrossEntropyLoss(), "dice": DiceLoss()})) == []
 

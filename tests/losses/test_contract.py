@@ -66,6 +66,7 @@ OURS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", OURS.values(), ids=OURS.keys())
 def test_a_loss_of_ours_breaks_nothing(loss: SegmentationLoss) -> None:
     assert check_loss(loss) == []
@@ -77,6 +78,7 @@ def test_every_loss_of_the_package_is_among_them() -> None:
     assert {type(loss) for loss in OURS.values()} == classes - {SegmentationLoss}
 
 
+@pytest.mark.slow
 def test_the_number_of_classes_may_be_another() -> None:
     assert check_loss(DiceLoss(), num_classes=2) == []
     assert check_loss(FocalLoss(), num_classes=2) == []
@@ -287,6 +289,7 @@ DEFECTS: dict[str, tuple[nn.Module, set[str]]] = {
 SOUND = {"any_rank", "flattened", "permutation", "gradient", "deterministic", "input_untouched"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "expected"), DEFECTS.values(), ids=DEFECTS.keys())
 def test_a_defect_is_named_and_what_is_sound_is_not(loss: nn.Module, expected: set[str]) -> None:
     broken = set(check_loss(loss, num_classes=4))
@@ -335,6 +338,7 @@ class PlainWeights(CrossEntropyLoss):
         self.more = [torch.ones(4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "expected"),
     [

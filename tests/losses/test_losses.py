@@ -374,6 +374,7 @@ def test_another_ignore_index_takes_the_place_of_255(case: Case, ignore_index: i
     torch.testing.assert_close(case.build(ignore_index=ignore_index)(logits, moved), expected)
 
 
+@pytest.mark.slow
 @every_loss
 def test_a_compiled_loss_agrees_and_has_no_graph_break(case: Case) -> None:
     torch.compiler.reset()

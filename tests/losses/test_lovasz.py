@@ -131,6 +131,7 @@ def test_value_and_gradient_class_by_class_equal_those_by_autograd(
     )
 
 
+@pytest.mark.slow
 @every_form
 def test_a_loss_compiled_for_the_cpu_agrees(per_image: bool) -> None:
     torch.compiler.reset()

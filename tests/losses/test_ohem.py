@@ -192,6 +192,7 @@ def test_a_policy_weighs_what_is_ranked() -> None:
     assert torch.equal(loss(logits, target), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_a_compiled_loss_agrees(backend: str) -> None:
     torch.compiler.reset()

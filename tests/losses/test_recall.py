@@ -256,6 +256,7 @@ def test_channels_last_logits_give_the_same_with_a_channels_last_gradient() -> N
     assert slope.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", [True, False])
 def test_compiled_it_agrees_and_counts(bound: bool) -> None:
     torch.compiler.reset()

@@ -23,7 +23,9 @@ from seg.module import SegmentationModule
 from seg.training.divergence import INTERVAL, Divergence, _Step, non_finite
 from tests.cli.test_app import CONFIGS, run_of, seg
 from tests.conftest import SMALL, SYNTHETIC, write_pairs
-from tests.processes import start, start_ranks
+from tests.processes import LIMIT, start, start_ranks
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 BRIGHT = 230
@@ -209,7 +211,7 @@ def test_processes_that_lightning_starts_end_with_one_line_and_the_status_of_an_
     more = [*POISONED, "--trainer.devices=2", "--trainer.strategy=ddp"]
     command = [sys.executable, "-m", "seg", "fit", *RUN, *more]
     run = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LIMIT
     )
     assert run.returncode == 2, run.stderr
     assert run.stderr.count("seg: error: the loss was nan in 3 optimiser steps") == 1

@@ -15,6 +15,8 @@ from seg.training.optim import PolynomialDecay, build_scheduler, check_schedule
 from tests.moments import SIGNALLED
 from tests.processes import start
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path("runs/run/version_0")
 LAST = FOLDER / "checkpoints" / "last.ckpt"
 TORCHS = "torch.optim.lr_scheduler."

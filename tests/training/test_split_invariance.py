@@ -4,8 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.processes import CONTEXT, LIMIT, free_port
+from tests.processes import LIMIT, context, free_port
 from tests.split_worker import LOSSES, WEIGHTS, batch_of_step, build_module, main
+
+pytestmark = pytest.mark.slow
 
 RANKS, MICRO_BATCHES = (1, 2, 4), (1, 2, 4)
 
@@ -25,7 +27,7 @@ def steps(tmp_path_factory):
     results = {}
     for ranks in RANKS:
         place = ranks, free_port()
-        processes = [CONTEXT.Process(target=main, args=(folder, r, *place)) for r in range(ranks)]
+        processes = [context().Process(target=main, args=(folder, r, *place)) for r in range(ranks)]
         for process in processes:
             process.start()
         for process in processes:

@@ -5,6 +5,7 @@ graph sees them, as int64 keeps a CPU's compiler from vector operations; and the
 they are, where autograd would keep a masked copy.
 """
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -56,7 +57,8 @@ def _two_classes(logits: Tensor, target: Tensor, ignore_index: int) -> PixelLoss
     return PixelLosses(_Softplus.apply(x) * counts, counts, _Choice(sign))
 
 
-class _Lookup(NamedTuple):
+@dataclass(eq=False)  # torch 2.6 cannot compile a call of a tuple
+class _Lookup:
     ids: Tensor
     ignored: Tensor
 
@@ -64,7 +66,8 @@ class _Lookup(NamedTuple):
         return torch.where(self.ignored, 0, values[self.ids].view(self.ignored.shape))
 
 
-class _Choice(NamedTuple):
+@dataclass(eq=False)
+class _Choice:
     sign: Tensor
 
     def __call__(self, values: Tensor) -> Tensor:

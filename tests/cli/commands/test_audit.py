@@ -242,6 +242,7 @@ def test_the_command_prints_the_tables_and_writes_what_it_found(files):
         assert f"{key}: {reason}" in said
 
 
+@pytest.mark.slow
 def test_what_is_recommended_is_what_fit_takes(files, root, tmp_path):
     recommended = files[1] / "recommended.yaml"
     assert yaml.safe_load(recommended.read_text())["model"]["loss"]

@@ -15,6 +15,8 @@ from seg.lifecycle.checkpoint import load_module
 from tests.cli.test_app import CONFIGS, per_class, run_of, seg
 from tests.conftest import SMALL, SYNTHETIC, write_pairs
 
+pytestmark = pytest.mark.slow
+
 SOME = ["--data.synthetic_length=24", "--trainer.max_epochs=2"]
 
 

@@ -43,6 +43,7 @@ def test_what_the_tests_run_with_is_all_there():
     assert ABOUT["missing"] == "nothing"
 
 
+@pytest.mark.slow
 def test_the_command_ends_with_0_and_a_few_short_lines_without_a_terminal(tmp_path):
     result = python("-m", "seg", "doctor", cwd=tmp_path, env=ENVIRONMENT, stdin=subprocess.DEVNULL)
     assert (result.returncode, result.stderr) == (0, "")

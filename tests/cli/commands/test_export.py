@@ -17,6 +17,8 @@ from seg.module import SegmentationModule
 from tests.cli.test_app import run_of, seg
 from tests.conftest import SYNTHETIC
 
+pytestmark = pytest.mark.slow
+
 BIAS = [0.0, 0.1, 0.2, 0.4, 0.8]
 ALONE = f"""
 import sys, torch

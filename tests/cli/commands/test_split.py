@@ -54,6 +54,7 @@ def test_every_image_is_in_one_list_and_every_list_shows_every_class(root, capsy
     assert "plate" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_lists_are_read_as_the_command_says(root, capsys):
     assert seg("split", *given(root)) == 0
     use = re.search(r"Use them with: (.*)", capsys.readouterr().out)[1].split()

@@ -263,6 +263,7 @@ def test_classes_are_named_and_a_wrong_name_is_refused(files):
         samples(module_of(files, classes=["crack"]))
 
 
+@pytest.mark.slow
 def test_a_run_trains_with_it(tmp_path):
     steps = "--data.transforms=[{CopyPaste: {p: 1.0}}, {HorizontalFlip: {p: 0.5}}]"
     assert seg("fit", *SYNTHETIC, steps, "--trainer.default_root_dir", tmp_path) == 0

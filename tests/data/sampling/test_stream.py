@@ -7,6 +7,8 @@ import pytest
 from tests.conftest import SMALL, write_pairs
 from tests.forked_ranks import make_runs
 
+pytestmark = pytest.mark.slow
+
 PIXELWISE = [
     "--model.network=torch.nn.Conv2d",
     "--model.network.kernel_size=1",
