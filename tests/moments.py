@@ -1,6 +1,5 @@
 """A callback that sends its own process a signal, really, at one moment of a run."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -10,6 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 from torch import nn
+from torch.utils.data import default_collate
 
 from tests.conftest import SMALL
 
@@ -33,8 +33,8 @@ SIGNALLED = [
 class SignalAt(L.Callback):
     """Sends signals at the moment of SEG_TEST_MOMENT, "hook:global_step:signal:rank"; else none.
 
-    To this process, as the hook of that rank (or of "all") begins, and with SEG_TEST_GROUP to the
-    loaders' workers, as a terminal does. SEG_TEST_SLEEP is how many seconds the hook then takes.
+    To this process, as the hook of that rank (or of "all") begins, and with SEG_TEST_GROUP to its
+    whole group, as a terminal does, twice. SEG_TEST_SLEEP is how many seconds the hook then takes.
     """
 
     def __getattribute__(self, name: str) -> Any:
@@ -48,18 +48,42 @@ class SignalAt(L.Callback):
             of_rank = rank in ("all", str(trainer.global_rank))
             sanity = trainer.sanity_checking and "sanity" not in name
             if trainer.global_step == int(step) and of_rank and not sanity:
-                workers = multiprocessing.active_children()
-                assert workers or "SEG_TEST_GROUP" not in os.environ
-                for worker in workers if "SEG_TEST_GROUP" in os.environ else []:
-                    for _ in range(2):  # to the process, and to its group
-                        os.kill(worker.pid or 0, signal.Signals[number])
-                        time.sleep(0.1)
-                os.kill(os.getpid(), signal.Signals[number])
+                print(f"signalled at {time.monotonic()}")
+                to_group = "SEG_TEST_GROUP" in os.environ
+                for _ in range(1 + to_group):
+                    (os.killpg if to_group else os.kill)(os.getpid(), signal.Signals[number])
+                    time.sleep(0.1 * to_group)
                 if "SEG_TEST_SLEEP" in os.environ:
                     print("in its sleep")
                     time.sleep(float(os.environ["SEG_TEST_SLEEP"]))
 
         return send
+
+
+class Workers(L.Callback):
+    """Workers as SEG_TEST_WORKERS says: "fresh" for every epoch, "slow" at every batch, or both."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        kinds = os.environ.get("SEG_TEST_WORKERS", "")
+        make = trainer.datamodule._loader  # type: ignore[attr-defined]
+
+        def loader(*args: Any) -> Any:
+            made = make(*args)
+            assert made.num_workers > 0
+            if "fresh" in kinds:
+                made.__dict__["persistent_workers"] = False
+            if "slow" in kinds:
+                made.collate_fn = _collate_slowly
+            return made
+
+        trainer.datamodule._loader = loader  # type: ignore[attr-defined]
+
+
+def _collate_slowly(samples: Any) -> Any:
+    end = time.monotonic() + 0.2
+    while time.monotonic() < end:
+        torch.ones(1000, 1000).sum()  # without Python's lock
+    return default_collate(samples)
 
 
 class DropoutNetwork(nn.Sequential):

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -56,9 +57,15 @@ class Run:
             raise AssertionError(f"still running after {limit} s:\n{self.text}")
         return self.process.exitcode
 
-    def send(self, number: int) -> None:
+    def send(self, number: int, to_group: bool = False) -> None:
+        """Send a signal to it alone, or to its workers as well, as a terminal does."""
         assert self.process.pid is not None
-        os.kill(self.process.pid, number)
+        (os.killpg if to_group else os.kill)(self.process.pid, number)
+
+    def lives_on(self, limit: float) -> bool:
+        """Whether its workers live for so many seconds, which ends them."""
+        assert self.process.pid is not None
+        return lives_on(self.process.pid, limit)[0]
 
     def until(self, condition: Callable[[], Any]) -> None:
         """Wait for what the run does."""
@@ -78,6 +85,33 @@ def start(*args: Any, cwd: Path, **environment: str) -> Run:
     process = context().Process(target=_main, args=given)
     process.start()
     return Run(process, output)
+
+
+def lives_on(group: int, limit: float) -> tuple[bool, float]:
+    """Whether processes of a group live for so many seconds, which ends them, and how long."""
+    begin = time.monotonic()
+    while members(group) and time.monotonic() < begin + limit:
+        time.sleep(0.02)
+    left, seconds = members(group), time.monotonic() - begin
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    return bool(left), seconds
+
+
+def members(group: int) -> list[int]:
+    """The living processes of a group."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, own = place.read_text().rpartition(")")[2].split()[:3]
+            found.append((int(place.parent.name), int(own), state))
+    if not found:  # as on macOS
+        command = ["ps", "-A", "-o", "pid=,pgid=,stat="]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True)
+        lines = (line.split() for line in listed.stdout.splitlines())
+        found = [(int(pid), int(own), state) for pid, own, state in lines]
+    # a zombie has ended, and awaits its parent
+    return [pid for pid, own, state in found if own == group and state[0] != "Z"]
 
 
 def free_port() -> int:
@@ -115,6 +149,7 @@ def start_ranks(
 
 
 def _main(args: Sequence[str], cwd: str, output: str, environment: dict[str, str]) -> None:
+    os.setpgid(0, 0)  # its workers are in the group of its number
     multiprocessing.set_start_method("fork", force=True)  # of loaders' workers, as in any process
     os.environ.update(environment)
     os.chdir(cwd)

@@ -18,7 +18,7 @@ from seg.cli.linking import link_network, with_checkpoint_config
 from seg.cli.monitors import check_monitors
 from seg.data import SegmentationDataModule, resolve_class_colors, resolve_class_names
 from seg.distributed.uneven_evaluation import UnevenEvaluation
-from seg.distributed.watchdog import Watchdog, describe
+from seg.distributed.watchdog import Watchdog, describe, started_by_lightning
 from seg.errors import InputError, NonFiniteError
 from seg.lifecycle.checkpoint import run_folder
 from seg.lifecycle.final_validation import FinalValidation
@@ -31,7 +31,7 @@ from seg.lifecycle.run_checkpoint import (
 )
 from seg.lifecycle.run_folder import run_loggers
 from seg.lifecycle.saving import with_atomic_saving
-from seg.lifecycle.signals import StopOnSignal, Stopped, raising_signals, started_by_lightning
+from seg.lifecycle.signals import StopOnSignal, Stopped, raising_signals
 from seg.module import SegmentationModule
 from seg.report.callbacks import PredictionWriter, RunReport
 from seg.report.end_of_fit import print_end_of_fit
@@ -272,10 +272,11 @@ def main(args: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if args is None else args)
     _show_messages()
     try:
-        if args and args[0] in COMMANDS:
-            return COMMANDS[args[0]](args[1:])
-        with raising_signals(), Watchdog() as watchdog:
-            SegCLI(args, watchdog)
+        with raising_signals():
+            if args and args[0] in COMMANDS:
+                return COMMANDS[args[0]](args[1:])
+            with Watchdog() as watchdog:
+                SegCLI(args, watchdog)
     except Stopped as stopped:
         if stopped.message:
             print(f"seg: {stopped.message}", file=sys.stderr)

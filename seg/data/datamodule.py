@@ -15,7 +15,7 @@ from seg.data.augment.transforms import TrainingTransform
 from seg.data.dataset import Sample, SegmentationDataset
 from seg.data.files.labels import Labels
 from seg.data.files.pairing import Pairs, check, find_images, find_pairs
-from seg.data.loading import TrainLoader, default_workers, prepare_worker
+from seg.data.loading import TrainLoader, WorkerLoader, default_workers, prepare_worker
 from seg.data.sampling.batch_samplers import EvaluationBatchSampler, TrainBatchSampler
 from seg.data.sampling.image_samplers import ImageSampler
 from seg.data.scan.cache import ScanMemory
@@ -287,7 +287,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self,
         role: str,
         batch_sampler: TrainBatchSampler | EvaluationBatchSampler,
-        loader: type[DataLoader[Sample]] = DataLoader,
+        loader: type[WorkerLoader] = WorkerLoader,
     ) -> DataLoader[Sample]:
         devices = 1 if self.trainer is None else self.trainer.num_devices
         workers = default_workers(devices) if self.num_workers is None else self.num_workers

@@ -1,10 +1,16 @@
 """How loaders go with the trainer and the machine: place in training, workers, threads."""
 
+import multiprocessing
 import os
 import signal
-import time
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from typing import Any
+from weakref import WeakSet
 
 import cv2
 from torch.utils.data import DataLoader
@@ -13,11 +19,32 @@ from seg.data.dataset import Sample
 from seg.data.sampling.batch_samplers import TrainBatchSampler
 
 _MOST_WORKERS = 8
-_ONE_CALL = 1.0
-"""Seconds in which several signals count as one: to the process, and to its group."""
+# there is no SIGUSR1 on Windows
+_SIGNALS = [getattr(signal, s) for s in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, s)]
+_workers: WeakSet[BaseProcess] = WeakSet()
+"""Those that this process has started."""
 
 
-class TrainLoader(DataLoader[Sample]):
+class WorkerLoader(DataLoader[Sample]):
+    """A loader whose workers leave signals to this process, and end with it, however it ends.
+
+    Ctrl-C and some launchers send signals to all processes, but this one needs its workers until
+    it has saved the run.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        if self.num_workers == 0 or self._iterator is not None:
+            return super().__iter__()
+        Finalize(None, _kill_workers, exitpriority=0)  # a fork forgets those of its parent
+        before = set(multiprocessing.active_children())
+        try:
+            with _signals_blocked():
+                return super().__iter__()
+        finally:
+            _workers.update(set(multiprocessing.active_children()) - before)
+
+
+class TrainLoader(WorkerLoader):
     """A loader over a `TrainBatchSampler` that can be left and taken up at any step.
 
     Its state is the place after the last batch handed out, whatever its workers have prepared
@@ -53,20 +80,45 @@ def default_workers(devices: int) -> int:
 
 
 def prepare_worker(worker: int) -> None:
-    """Keep OpenCV from starting threads in a worker, and leave signals to the main process.
-
-    Ctrl-C and some launchers send them to all processes, but the main one needs the workers until
-    its step is over. A later SIGTERM, by which a worker that hangs is ended, works.
-    """
-    first: list[float] = []
-
-    def terminate(number: int, frame: Any) -> None:
-        first.append(time.monotonic())
-        if first[-1] - first[0] > _ONE_CALL:
-            os._exit(128 + number)
-
+    """Keep OpenCV from starting threads in a worker, leave signals to its parent, end with it."""
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGUSR1"):  # not on Windows
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, terminate)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="parent's end", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Within it no signal comes; for ever not to the processes that it starts.
+
+    A worker that gets one before `prepare_worker` would die of it, and the run would fail.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # as on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill_workers() -> None:
+    """End the workers that are left when this process ends.
+
+    Lightning leaves those of the training alone when a run ends within a validation.
+    Multiprocessing would send them a SIGTERM, and wait for them for ever.
+    """
+    left = [worker for worker in _workers if worker in multiprocessing.active_children()]
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if left and in_main_thread and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's would raise an error
+    for worker in left:
+        worker.kill()

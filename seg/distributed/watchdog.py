@@ -18,6 +18,8 @@ from typing import Self
 
 import lightning as L
 import torch.distributed as dist
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
@@ -38,6 +40,8 @@ PATIENCE = 5.0
 """Seconds that a rank which ends waits for the others to have read why."""
 GRACE = 30.0
 """Seconds that a failed rank has for its own end, which may wait for ranks that are gone."""
+_FIRST = "SEG_FIRST_PROCESS"
+"""Environment variable: the process that Lightning starts the others of this machine from."""
 
 
 class Watchdog(L.Callback):
@@ -70,6 +74,8 @@ class Watchdog(L.Callback):
     ) -> None:
         if self._thread is None:
             return
+        if os.environ.get(_FIRST) == str(os.getpid()):
+            del os.environ[_FIRST]
         if error is not None:
             self.report(error)
         if not self._stop.is_set():
@@ -90,6 +96,8 @@ class Watchdog(L.Callback):
         strategy = trainer.strategy
         spawns = isinstance(strategy.launcher, _MultiProcessingLauncher)
         if isinstance(strategy, ParallelStrategy) and not spawns:
+            if not started_by_lightning():
+                os.environ[_FIRST] = str(os.getpid())
             trainer.callbacks.insert(0, self)  # type: ignore[attr-defined]
             self.start()
 
@@ -157,6 +165,9 @@ class Watchdog(L.Callback):
         while not (self._early or dist.is_initialized()):
             if self._stop.wait(TICK / 4):
                 return False
+            if _first_is_gone():
+                _say("rank 0 ended before this rank had joined it")
+                _exit(1)
         if self._early:
             rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         else:
@@ -195,6 +206,19 @@ class Watchdog(L.Callback):
             board.add("seen")
             board.leave(PATIENCE)
         _exit(failure.status)
+
+
+def started_by_lightning() -> bool:
+    """Whether this process is one of those that Lightning starts beside the first one."""
+    launchers = (TorchElasticEnvironment, SLURMEnvironment)
+    others = any(environment.detect() for environment in launchers)
+    return not others and int(os.environ.get("LOCAL_RANK", "0")) > 0
+
+
+def _first_is_gone() -> bool:
+    """Whether the process has ended that this one was started from, whose store it waits for."""
+    parent = str(os.getppid())  # on Windows it stays the same
+    return started_by_lightning() and os.environ.get(_FIRST, parent) != parent
 
 
 def _end_without_store() -> None:

@@ -14,15 +14,17 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
+from seg.distributed.watchdog import started_by_lightning
+
+# there is no SIGUSR1 on Windows
 _NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")
-SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
-"""Those that the system has: Windows has no SIGUSR1."""
+SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+_SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _ONE_CALL = 1.0
 """Seconds in which several signals count as one: a terminal's and a launcher's, of one Ctrl-C."""
 
@@ -43,13 +45,6 @@ class Stopped(SystemExit):
         super().__init__(self.code)
         self.number = number
         self.message = message if getattr(rank_zero_only, "rank", 0) == 0 else ""
-
-
-def started_by_lightning() -> bool:
-    """Whether this process is one of those that Lightning starts beside the first one."""
-    launchers = (TorchElasticEnvironment, SLURMEnvironment)
-    others = any(environment.detect() for environment in launchers)
-    return not others and int(os.environ.get("LOCAL_RANK", "0")) > 0
 
 
 @contextmanager
@@ -108,7 +103,7 @@ class StopOnSignal(L.Callback):
                 launcher.kill(number)  # type: ignore[union-attr]
         elif now - self._since > _ONE_CALL:
             if starts_ranks:
-                launcher.kill(signal.SIGKILL)  # type: ignore[union-attr]
+                launcher.kill(_SIGKILL)  # type: ignore[union-attr]
             os.write(2, b"seg: stopped at once by a second signal, without saving.\n")
             os._exit(128 + number)
 
@@ -233,7 +228,8 @@ class _Handlers(_SignalConnector):
         # asks rank 0 in every step, and waits for the answer on the GPU
         self.trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
         if threading.current_thread() is threading.main_thread():
-            for number in {*SIGNALS, self.requeue_signal or signal.SIGTERM}:
+            requeue = [] if self.requeue_signal is None else [self.requeue_signal]
+            for number in {*SIGNALS, *requeue}:
                 self._original_handlers[number] = signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: Any) -> None:
