@@ -41,6 +41,8 @@ from seg.training.step import Share, step_loss
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
+# the mean of equal values has other bits where the ranks are no power of two, their maximum not
+_EQUAL_ON_ALL_RANKS: dict[str, Any] = {"sync_dist": True, "reduce_fx": "max"}
 
 
 class SegmentationModule(L.LightningModule):
@@ -267,8 +269,7 @@ class SegmentationModule(L.LightningModule):
         self._divergence.check(self)
         values = dict(zip(self._parts, self._means.means().unbind(), strict=True))
         logged = self._with_total("train/loss", values) | self._shares.values(self._parts)
-        # every rank holds the same values: syncing only tells Lightning so
-        self.log_dict(logged, sync_dist=True)
+        self.log_dict(logged, **_EQUAL_ON_ALL_RANKS)
 
     def _with_total(self, name: str, values: dict[str, Tensor]) -> dict[str, Any]:
         """The weighted sum of the loss's parts as `name`, and the named parts as name/part."""
@@ -328,9 +329,8 @@ class SegmentationModule(L.LightningModule):
             metric.reset()
         values = self._with_total("loss", losses)
         values |= named_scores(self.scores, self.class_names, self.num_rare)
-        # every rank holds the same values: syncing only tells Lightning so
         for name, value in values.items():
-            self.log(f"{split}/{name}", value, sync_dist=True, prog_bar=name == "miou")
+            self.log(f"{split}/{name}", value, prog_bar=name == "miou", **_EQUAL_ON_ALL_RANKS)
 
     def configure_optimizers(self) -> Any:
         """One optimiser and its schedule; an encoder is the second group, the loss the last."""

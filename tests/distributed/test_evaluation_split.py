@@ -1,9 +1,12 @@
 """An evaluation has the same counts, to the byte, however its images are dealt out."""
 
+import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from tests.conftest import SMALL, write_pairs
 from tests.forked_ranks import make_runs
@@ -11,7 +14,7 @@ from tests.forked_ranks import make_runs
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGES = {"train": 8, "val": 3, "test": 5}
+IMAGES = {"train": 12, "val": 3, "test": 5}
 
 EXACT = ["-c", str(ROOT / "configs/trainer/deterministic.yaml")]
 # Ranks, images of a batch, loader processes. With 3 validation images rank 3 has none.
@@ -26,15 +29,16 @@ def judged(tmp_path_factory):
         root = folder / "data"
         images, masks = root / "images" / split, root / "masks" / split
         write_pairs(images, masks, count, (40, 56), [*range(5), 255], seed)
-    data = ["--data.root=data", "--data.class_names=[a,b,c,d,e]", "--name=four", *SMALL]
+    data = ["--data.root=data", "--data.class_names=[a,b,c,d,e]", *SMALL]
     # rates so high that the classes are not all one
     steps = [
-        "--data.batch_size=8",
+        "--data.batch_size=12",
         "--trainer.max_epochs=3",
         "--model.optimizer=AdamW",
         "--model.optimizer.lr=3e-3",
     ]
-    runs = [[4, ["fit", *data, *EXACT, *steps, "--checkpoint.monitor=null"]]]
+    fit = ["fit", *data, *EXACT, *steps, "--checkpoint.monitor=null"]
+    runs = [[4, [*fit, "--name=four"]], [3, [*fit, "--name=three"]]]
     last = "--ckpt_path=runs/four/version_0/checkpoints/last.ckpt"
     predict = ["predict", last, "--data.predict=data/images/val", "--output=masks"]
     runs.append([4, predict])
@@ -69,6 +73,22 @@ def test_every_image_and_every_valid_pixel_is_counted_once(judged):
 
 def test_a_fit_validates_as_validate_does_also_where_a_rank_has_no_image(judged):
     assert figures(judged / "runs" / "four" / "version_0") == figures(judged / "validate-1-8-0")
+
+
+@pytest.mark.parametrize("name", ["three", "four"])
+def test_what_several_ranks_log_is_bit_equal_to_what_was_counted(judged, name):
+    run = judged / "runs" / name / "version_0"
+    with (run / "metrics.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    logged = {key: float(value) for row in rows for key, value in row.items() if value}
+    record = json.loads((run / "per_class.json").read_bytes())
+    counted = {f"val/{key}": record[key] for key in ("miou", "fwiou", "pixel_accuracy")}
+    for row in record["classes"]:
+        kinds = ("iou", "dice", "precision", "recall")
+        counted |= {f"val/{kind}/{row['name']}": row[kind] for kind in kinds}
+    np.testing.assert_equal([logged[key] for key in counted], np.float32([*counted.values()]))
+    losses = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["train_losses"]
+    assert logged["train/loss"] == losses["sums"][0] / losses["steps"]
 
 
 def test_every_image_is_predicted_also_where_a_rank_has_none(judged):
