@@ -6,37 +6,23 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
-from seg.constants import IGNORE_INDEX
 from seg.distributed.ranks import ALONE, Ranks, share_buffers
 from seg.distributed.sharding import shard
-from seg.errors import InputError
-from seg.evaluation.metrics import ConfusionMatrix, Scores, TermSums, named_scores, score_names
-from seg.inference import labels, predict_logits
+from seg.evaluation.metrics import Scores
+from seg.inference import labels
+from seg.inference.pixel_classifier import PixelClassifier
 from seg.losses import SegmentationLoss
 from seg.networks import load_encoder_weights, load_network_weights, normalisation
-from seg.training.class_shares import ClassShares, NeverPredicted
 from seg.training.divergence import Divergence
-from seg.training.epoch_means import EpochMeans, reseed
-from seg.training.optim import (
-    PolynomialDecay,
-    build_scheduler,
-    check_schedule,
-    loss_group,
-    parameter_groups,
-    scale_group,
-)
-from seg.training.preflight import (
-    check_freezing,
-    check_output,
-    check_settings,
-    check_sharding,
-    check_splitting,
-    warn_of_slow_bf16,
-)
+from seg.training.epoch_means import reseed
+from seg.training.optim import PolynomialDecay, optimizer_and_schedule
+from seg.training.preflight import check_classes, check_fit, check_settings, warn_of_slow_bf16
+from seg.training.split_scores import SplitScores
 from seg.training.step import Share, step_loss
+from seg.training.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +31,7 @@ Batch = dict[str, Any]
 _EQUAL_ON_ALL_RANKS: dict[str, Any] = {"sync_dist": True, "reduce_fx": "max"}
 
 
-class SegmentationModule(L.LightningModule):
+class SegmentationModule(PixelClassifier, L.LightningModule):
     """Trains and judges a segmentation network on batches of uint8 images and masks.
 
     A batch is `{"image": uint8 (N, C_in, H, W), "mask": uint8 (N, H, W)}`; images become floats,
@@ -81,10 +67,6 @@ class SegmentationModule(L.LightningModule):
     Raises:
         InputError: If a setting does not fit the network, the loss or the classes.
     """
-
-    image_mean: Tensor
-    image_std: Tensor
-    logit_bias: Tensor | None
 
     def __init__(
         self,
@@ -123,18 +105,12 @@ class SegmentationModule(L.LightningModule):
         self._frozen = False
         self._divergence = Divergence()
         self._saved_schedule: dict[str, Any] | None = None
-        self._means = EpochMeans()
-        self._shares = ClassShares(class_names)
-        self._never_predicted = NeverPredicted(class_names)
+        self._telemetry = Telemetry(class_names)
         check_settings(self, mean, std)
         loss.bind(len(class_names))
-        self._register_normalisation(mean, std)
-        # of the checkpoint, not of the weights: whoever trains on starts without
-        self.register_buffer("logit_bias", None, persistent=False)
-        self.confusion = ConfusionMatrix(len(class_names))
-        logits = loss.channels(len(class_names))
-        self._num_terms = [part.num_terms(logits) for _, part in self._parts.values()]
-        self.loss_terms = TermSums(sum(self._num_terms))
+        own_mean, own_std = normalisation(network, in_channels)
+        self.set_normalisation(mean or own_mean, std or own_std)
+        self._split = SplitScores(self._parts, class_names, self.num_rare)
         if encoder_weights is not None:
             load_encoder_weights(network, encoder_weights)
         if init_from is not None:
@@ -143,16 +119,12 @@ class SegmentationModule(L.LightningModule):
     @property
     def validation_metrics(self) -> list[str]:
         """Names of all that a validation logs, which callbacks may watch."""
-        of_parts = [f"val/loss/{name}" for name in self._parts if name]
-        scores = (f"val/{name}" for name in score_names(self.class_names))
-        return ["val/loss", *of_parts, *scores]
+        return [f"val/{name}" for name in self._split.names(self._parts)]
 
     @property
     def training_metrics(self) -> list[str]:
         """Names of all that training logs, which callbacks may watch."""
-        of_parts = [f"train/loss/{name}" for name in self._parts if name]
-        shares = self._shares.names(self._parts)
-        return ["train/loss", "train/loss_step", *of_parts, *shares]
+        return ["train/loss_step", *self._telemetry.names(self._parts)]
 
     @property
     def _parts(self) -> dict[str, tuple[float, SegmentationLoss]]:
@@ -164,46 +136,12 @@ class SegmentationModule(L.LightningModule):
         encoder = getattr(self.network, "encoder", None)
         return encoder if isinstance(encoder, nn.Module) else None
 
-    def _register_normalisation(self, mean: list[float] | None, std: list[float] | None) -> None:
-        own_mean, own_std = normalisation(self.network, self.in_channels)
-        for name, values in (("image_mean", mean or own_mean), ("image_std", std or own_std)):
-            # in units of uint8 values, ready to broadcast over (n, c, h, w)
-            self.register_buffer(name, 255 * torch.tensor(values).view(-1, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, C, H, W) of uint8 images (N, C_in, H, W)."""
-        logits: Tensor = self.network(self.normalise(images))
-        return logits
-
-    @torch.no_grad()
-    def labels(self, images: Tensor) -> Tensor:
-        """Class ids (N, H, W), uint8, of uint8 images (N, C_in, H, W) of any size.
-
-        A pixel with a logit that is NaN gets 255, which is no class.
-        As `seg predict` decides, with the biases of `seg calibrate` where the checkpoint has them.
-        """
-        return labels(predict_logits(self.network, self.normalise(images), None), self.logit_bias)
-
-    def set_calibration(self, calibration: Mapping[str, Any] | None) -> None:
-        """Decide with the biases that a checkpoint carries as `calibration`, or without."""
-        bias = None if calibration is None else torch.tensor(calibration["logit_bias"])
-        self.logit_bias = None if bias is None else bias.to(self.image_mean)
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """Images (N, C_in, H, W) with values in 0..255 as normalised floats, channels-last."""
-        floats = images.to(dtype=self.image_mean.dtype, memory_format=torch.channels_last)
-        return (floats - self.image_mean) / self.image_std
-
     def setup(self, stage: str) -> None:
         """Check the network's output and resolve class weights that were given by policy."""
         warn_of_slow_bf16(self.trainer)
         if stage != "fit":
             return
-        pixel = self.image_mean.new_zeros(1, self.in_channels, 1, 1)
-        check_output(self.network, self.loss, self.class_names, pixel)
-        check_freezing(self.trainer, self.freeze_encoder_epochs)
-        check_splitting(self.trainer, self.micro_batch_size)
-        check_sharding(self.trainer, self.loss)
+        check_fit(self, self.trainer)
         if self.loss.needs_class_counts and self.trainer.ckpt_path is None:
             counts = self.trainer.datamodule.class_counts()  # type: ignore[attr-defined]
             self.loss.set_class_counts(counts.pixels, counts.image_pixels, self.class_names)
@@ -243,16 +181,15 @@ class SegmentationModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of the crops of all ranks, of which `batch` is this rank's share."""
         reseed(self.global_step, self.global_rank)
-        scaler = None
-        if self._trainer is not None:
-            scaler = getattr(self._trainer.precision_plugin, "scaler", None)
+        plugin = None if self._trainer is None else self._trainer.precision_plugin
+        scaler = getattr(plugin, "scaler", None)
         share = Share(batch["image"], batch["mask"], self._ranks)
         channels = self.loss.channels(len(self.class_names))
-        forward = self._shares.watch(batch_idx, self._parts, share.target, self.forward)
+        forward = self._telemetry.watch(batch_idx, self._parts, share.target, self.forward)
         model = self.network, forward, self._parts
         step = step_loss(*model, share, channels, self.micro_batch_size, scaler)
         self._divergence.add_step(self, batch, step.loss)
-        self._means.add(self.current_epoch, step.values)
+        self._telemetry.add_step(self.current_epoch, step.values)
         self.log("train/loss_step", step.loss.detach(), prog_bar=True, batch_size=1)
         return step.loss
 
@@ -262,21 +199,12 @@ class SegmentationModule(L.LightningModule):
 
     def on_after_backward(self) -> None:
         """Take in what of the gradient fell on each class, in the steps that are watched."""
-        self._shares.finish(self.current_epoch, self._ranks)
+        self._telemetry.finish_step(self.current_epoch, self._ranks)
 
     def on_train_epoch_end(self) -> None:
         """Log the means of the epoch's steps, each of all ranks: losses, and classes' shares."""
         self._divergence.check(self)
-        values = dict(zip(self._parts, self._means.means().unbind(), strict=True))
-        logged = self._with_total("train/loss", values) | self._shares.values(self._parts)
-        self.log_dict(logged, **_EQUAL_ON_ALL_RANKS)
-
-    def _with_total(self, name: str, values: dict[str, Tensor]) -> dict[str, Any]:
-        """The weighted sum of the loss's parts as `name`, and the named parts as name/part."""
-        factors = [factor for factor, _ in self._parts.values()]
-        weighed = [factor * v for factor, v in zip(factors, values.values(), strict=True)]
-        parts = {f"{name}/{part}": value for part, value in values.items() if part}
-        return {name: torch.stack(weighed).sum(), **parts}
+        self.log_dict(self._telemetry.values(self._parts), **_EQUAL_ON_ALL_RANKS)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count whole images at the masks' own size; returns their labels (N, H, W), uint8."""
@@ -288,24 +216,14 @@ class SegmentationModule(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
         """Labels (H, W), uint8, of each image at its own size."""
-        logits = predict_logits(self.network, self.normalise(batch["image"]), None)
-        return [
-            labels(predict_logits(nn.Identity(), one[None], tuple(size.tolist())), self.logit_bias)[
-                0
-            ]
-            for one, size in zip(logits, batch["size"], strict=True)
-        ]
+        return self.labels_of_sizes(batch["image"], batch["size"])
 
     def _evaluate(self, batch: Batch) -> Tensor:
         mask = batch["mask"]
-        logits = predict_logits(self.network, self.normalise(batch["image"]), mask.shape[-2:])
-        terms = [part.terms(logits, mask) for _, part in self._parts.values()]
-        self.loss_terms.update(torch.cat(terms))
+        logits = self.logits_of_size(batch["image"], mask.shape[-2:])
         prediction = labels(logits, self.logit_bias)
         self._divergence.add_labels(batch, prediction)
-        self.confusion.update(
-            prediction, mask.masked_fill(prediction == IGNORE_INDEX, IGNORE_INDEX)
-        )
+        self._split.update(self._parts, logits, prediction, mask)
         return prediction
 
     def on_validation_epoch_end(self) -> None:
@@ -313,7 +231,7 @@ class SegmentationModule(L.LightningModule):
         self._log_scores("val")
         if self._trainer is not None and self.trainer.state.fn == "fit":
             assert self.scores is not None
-            self._never_predicted.warn(self.scores, self.global_rank == 0)
+            self._telemetry.validated(self.scores, self.global_rank == 0)
 
     def on_test_epoch_end(self) -> None:
         """Log the scores of the whole test split."""
@@ -321,31 +239,17 @@ class SegmentationModule(L.LightningModule):
 
     def _log_scores(self, split: str) -> None:
         self._divergence.check_labels(self)
-        terms = torch.split(self.loss_terms.compute(), self._num_terms)
-        parts = zip(self._parts.items(), terms, strict=True)
-        losses = {name: part.value(sums) for (name, (_, part)), sums in parts}
-        self.scores = self.confusion.scores()
-        for metric in (self.confusion, self.loss_terms):
-            metric.reset()
-        values = self._with_total("loss", losses)
-        values |= named_scores(self.scores, self.class_names, self.num_rare)
+        self.scores, values = self._split.finish(self._parts)
         for name, value in values.items():
             self.log(f"{split}/{name}", value, prog_bar=name == "miou", **_EQUAL_ON_ALL_RANKS)
 
     def configure_optimizers(self) -> Any:
         """One optimiser and its schedule; an encoder is the second group, the loss the last."""
-        groups = parameter_groups(self.network, self.encoder)
-        optimizer = self.optimizer([*groups, *loss_group(self.loss)])
         steps = self.trainer.estimated_stepping_batches
-        scheduler = build_scheduler(self.lr_scheduler, optimizer, steps)
         saved, self._saved_schedule = self._saved_schedule, None
-        check_schedule(scheduler, steps, saved)
-        if len(groups) == 2 and self.encoder_lr_factor != 1.0:
-            scale_group(optimizer, scheduler, 1, self.encoder_lr_factor)
-        schedule: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
-        if isinstance(scheduler, ReduceLROnPlateau):
-            schedule |= {"interval": "epoch", "monitor": scheduler.monitor}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        model = self.network, self.encoder, self.loss
+        made_by = self.optimizer, self.lr_scheduler
+        return optimizer_and_schedule(*model, *made_by, self.encoder_lr_factor, steps, saved)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint self-contained: the configuration goes in, in primitives.
@@ -356,19 +260,11 @@ class SegmentationModule(L.LightningModule):
         self._divergence.check(self)
         checkpoint["config"] = self.run_config
         checkpoint["class_names"] = self.class_names
-        checkpoint["train_losses"] = self._means.state()
-        checkpoint["class_shares"] = self._shares.state()
-        checkpoint["never_predicted"] = self._never_predicted.validations
+        checkpoint.update(self._telemetry.state())
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Refuse a checkpoint of other classes before its tensors are loaded."""
-        names = checkpoint.get("class_names")
-        if names is not None and len(names) != len(self.class_names):
-            raise InputError(
-                f"The checkpoint has {len(names)} classes {names}, the data {len(self.class_names)}"
-                f" {self.class_names}; use data of the same classes, or --model.init_from to start "
-                "a fine-tuning from it."
-            )
+        check_classes(checkpoint, self.class_names)
         calibration = checkpoint.get("calibration")
         if calibration is not None and self.trainer.state.fn == "fit":
             log.info("The checkpoint's calibration is left out: it is void once training goes on.")
@@ -376,8 +272,4 @@ class SegmentationModule(L.LightningModule):
         self.set_calibration(calibration)
         if self._trainer is not None and self._trainer.state.fn == "fit":
             self._saved_schedule = next(iter(checkpoint.get("lr_schedulers", [])), None)
-        if "train_losses" in checkpoint:
-            self._means.load(checkpoint["train_losses"])
-        if "class_shares" in checkpoint:
-            self._shares.load(checkpoint["class_shares"])
-            self._never_predicted.validations = checkpoint["never_predicted"]
+        self._telemetry.load(checkpoint)

@@ -29,6 +29,8 @@ ALIASES = {"checkpoint", "metrics", "optim", "sharding"}
 """Public paths of what lies in a room: they import from it, and nothing in `seg` imports them."""
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 LEVEL |= dict.fromkeys(ALIASES, len(LAYERS))
+LONGEST = 300
+"""Lines of a file, which is to be read in one sitting."""
 APART_FROM_DATA = {"module", "networks", "training", "lifecycle"}
 
 
@@ -145,6 +147,13 @@ def test_an_import_that_points_down_is_not_found(path, statement, tmp_path):
     (tmp_path / path).parent.mkdir(exist_ok=True)
     (tmp_path / path).write_text(statement)
     assert faults(tmp_path) == []
+
+
+def test_no_file_is_too_long_to_be_read_in_one_sitting():
+    lengths = {
+        str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in sources()
+    }
+    assert {path: length for path, length in lengths.items() if length > LONGEST} == {}
 
 
 def test_every_room_says_what_is_in_it():

@@ -14,21 +14,24 @@ from seg.data.augment.copy_paste import Components
 from seg.data.augment.transforms import TrainingTransform
 from seg.data.dataset import Sample, SegmentationDataset
 from seg.data.files.labels import Labels
-from seg.data.files.pairing import Pairs, check, find_images, find_pairs
+from seg.data.files.pairing import check, find_images
 from seg.data.loading import TrainLoader, WorkerLoader, default_workers, prepare_worker
 from seg.data.sampling.batch_samplers import EvaluationBatchSampler, TrainBatchSampler
 from seg.data.sampling.image_samplers import ImageSampler
-from seg.data.scan.cache import ScanMemory
 from seg.data.scan.class_counts import ClassCounts
 from seg.data.scan.scan_masks import Advance, accept, scan_masks
 from seg.data.scan.table import Scan
-from seg.data.settings import check_settings, resolve_class_colors, resolve_class_names
-from seg.data.synthetic import SyntheticDataset
+from seg.data.settings import (
+    check_counts,
+    check_image_range,
+    refuse_unused,
+    resolve_class_colors,
+    resolve_class_names,
+)
+from seg.data.sources import AnyDataset, FileSource, Source, SyntheticSource
 from seg.errors import InputError
 
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
-
-AnyDataset = SegmentationDataset | SyntheticDataset
 
 
 class SegmentationDataModule(L.LightningDataModule):
@@ -109,17 +112,28 @@ class SegmentationDataModule(L.LightningDataModule):
         synthetic_length: int = 128,
         synthetic_size: list[int] = [128, 128],  # noqa: B006
     ) -> None:
-        given = dict(locals())
         super().__init__()
         # a rank may have no image at all when there are fewer than ranks
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        check_settings(given, inspect.signature(SegmentationDataModule).parameters)
+        finder: dict[str, Any] = {"images": images, "masks": masks, "split_files": split_files}
+        finder |= {"split_fractions": split_fractions, "split_seed": split_seed}
+        splits = {"train_split": train_split, "val_split": val_split, "test_split": test_split}
+        colors = {"class_colors": class_colors, "ignore_colors": ignore_colors}
+        labels: dict[str, Any] = {"label_map": label_map, **colors}
+        values = {"in_channels": in_channels, "image_range": image_range}
+        made = {"synthetic_length": synthetic_length, "synthetic_size": synthetic_size}
+        defaults = inspect.signature(SegmentationDataModule).parameters
+        refuse_unused(root, finder | splits | labels | values, made, defaults)
+        check_counts(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        check_counts(1, in_channels=in_channels, synthetic_length=synthetic_length)
+        check_counts(0, num_workers=0 if num_workers is None else num_workers)
+        check_image_range(image_range)
         self.class_names = resolve_class_names(root, class_names)
         self.num_classes = len(self.class_names)
         self.class_colors = resolve_class_colors(root, class_colors)
         self.in_channels = in_channels
         self.root = root
-        self.splits = {"train": train_split, "val": val_split, "test": test_split}
+        self.splits = {role: splits[f"{role}_split"] for role in ("train", "val", "test")}
         self.resize = resize
         self.sampler = sampler
         self.batch_size = batch_size
@@ -129,21 +143,12 @@ class SegmentationDataModule(L.LightningDataModule):
         self.predict_output: Path | None = None
         """Folder that predictions go to; what lies in it is no input."""
         self.seed = seed
-        self.synthetic_length = synthetic_length
-        self.synthetic_size = synthetic_size
-        self._finder: dict[str, Any] = {
-            "images": images,
-            "masks": masks,
-            "split_files": split_files,
-            "split_fractions": split_fractions,
-            "split_seed": split_seed,
-        }
-        self._reading: dict[str, Any] = {
-            "resize": resize,
-            "channels": in_channels,
-            "image_range": image_range,
-        }
-        self._labels = Labels(self.num_classes, label_map, class_colors, ignore_colors)
+        reading = {"resize": resize, "channels": in_channels, "image_range": image_range}
+        self._reading: dict[str, Any] = reading
+        self._source: Source = SyntheticSource(synthetic_length, synthetic_size, resize, seed)
+        if root is not None:
+            table = Labels(self.num_classes, **labels)
+            self._source = FileSource(root, self.splits, finder, table, reading, seed)
         self._transform = TrainingTransform(
             crop_size, resize, scale_jitter, transforms, in_channels
         )
@@ -169,12 +174,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def _find(self, roles: Sequence[str]) -> None:
         wanted = [role for role in roles if role not in self._datasets]
-        if self.root is None:
-            self._datasets |= {role: self._synthetic(role) for role in wanted}
-            return
-        found = [find_pairs(self.root, self.splits[role], **self._finder) for role in wanted]
-        for role, pairs in zip(wanted, check(found), strict=True):
-            self._datasets[role] = self._paired(role, pairs)
+        self._datasets |= self._source.find(wanted, self._transform)
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled, augmented crops; the share of this rank."""
@@ -247,28 +247,8 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def try_scan(self, role: str, advance: Advance = lambda: None) -> tuple[Scan, dict[int, str]]:
         """As `scan`, but with what is wrong with masks by index, instead of an error."""
-        dataset, memory = self.dataset(role), None
-        if isinstance(dataset, SegmentationDataset):
-            assert self.root is not None
-            memory = ScanMemory(
-                self.root, dataset.pairs.masks, self._labels.fingerprint, self.num_classes
-            )
-        return scan_masks(dataset, self.num_classes, memory, advance)
-
-    def _paired(self, role: str, pairs: Pairs) -> SegmentationDataset:
-        transform = self._transform if role == "train" else None
-        return SegmentationDataset(pairs, self._labels, transform, **self._reading, seed=self.seed)
-
-    def _synthetic(self, role: str) -> SyntheticDataset:
-        train = role == "train"
-        return SyntheticDataset(
-            role,  # type: ignore[arg-type]
-            self.synthetic_length if train else max(1, self.synthetic_length // 4),
-            self.synthetic_size,
-            self.seed,
-            self._transform if train else None,
-            self.resize,
-        )
+        dataset = self.dataset(role)
+        return scan_masks(dataset, self.num_classes, self._source.memory(dataset), advance)
 
     def _place(self) -> tuple[int, int]:
         """Rank and number of ranks, of those that divide the samples among them."""

@@ -1,18 +1,11 @@
 """What of a data set's settings can be said before any file is opened."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import Parameter
 from typing import Any
 
 from seg.data import synthetic
 from seg.errors import InputError
-
-_FILE_OPTIONS = (
-    "images", "masks", "split_files", "split_fractions", "split_seed", "train_split", "val_split",
-    "test_split", "class_colors", "ignore_colors", "label_map", "in_channels", "image_range",
-)  # fmt: skip
-_SYNTHETIC_OPTIONS = ("synthetic_length", "synthetic_size")
-_POSITIVE = ("batch_size", "eval_batch_size", "in_channels", "synthetic_length")
 
 
 def resolve_class_names(root: str | None, class_names: list[str] | None) -> list[str]:
@@ -50,34 +43,39 @@ def resolve_class_colors(
     return [list(color) for color in synthetic.CLASS_COLORS] if root is None else class_colors
 
 
-def check_settings(given: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> None:
-    """Refuse what does not apply, and what is out of range.
+def refuse_unused(
+    root: str | None,
+    of_files: Mapping[str, Any],
+    of_synthetic: Mapping[str, Any],
+    parameters: Mapping[str, Parameter],
+) -> None:
+    """Refuse options of files where there are none, and those of the synthetic set with files.
 
     Args:
-        given: Values of the data module's options by name, among others.
-        parameters: The options, with their defaults.
+        root: Folder of the data; None for the synthetic set.
+        of_files: Values of the options of files, by name.
+        of_synthetic: Values of the options of the synthetic set, by name.
+        parameters: All options, with their defaults.
 
     Raises:
-        InputError: For options of files without files, those of the synthetic set with them, and
-            numbers out of range.
+        InputError: Names the options.
     """
-    _refuse_what_does_not_apply(given, parameters)
-    for name in _POSITIVE:
-        if given[name] < 1:
-            raise InputError(f"data.{name} {given[name]} must be at least 1.")
-    if given["num_workers"] is not None and given["num_workers"] < 0:
-        raise InputError(f"data.num_workers {given['num_workers']} must be 0 or more.")
-    image_range = given["image_range"]
+    refused = of_files if root is None else of_synthetic
+    changed = [f"data.{k}" for k, value in refused.items() if value != parameters[k].default]
+    if changed:
+        remedy = "set data.root to your data" if root is None else "leave out data.root"
+        raise InputError(f"{', '.join(changed)} has no effect here; {remedy} or leave it out.")
+
+
+def check_counts(least: int, **counts: int) -> None:
+    """Refuse options, by name, that are below the least number that they can be."""
+    for name, count in counts.items():
+        if count < least:
+            must = "be at least 1" if least == 1 else f"be {least} or more"
+            raise InputError(f"data.{name} {count} must {must}.")
+
+
+def check_image_range(image_range: Sequence[float] | None) -> None:
+    """Refuse what is no range of values."""
     if image_range is not None and (len(image_range) != 2 or image_range[0] >= image_range[1]):
         raise InputError(f"data.image_range {image_range} must be [low, high], low < high.")
-
-
-def _refuse_what_does_not_apply(
-    given: Mapping[str, Any], parameters: Mapping[str, Parameter]
-) -> None:
-    synthetic_set = given["root"] is None
-    refused = _FILE_OPTIONS if synthetic_set else _SYNTHETIC_OPTIONS
-    changed = [f"data.{name}" for name in refused if given[name] != parameters[name].default]
-    if changed:
-        remedy = "set data.root to your data" if synthetic_set else "leave out data.root"
-        raise InputError(f"{', '.join(changed)} has no effect here; {remedy} or leave it out.")

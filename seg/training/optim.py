@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from lightning.pytorch.cli import ReduceLROnPlateau as MonitoredPlateau
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
@@ -72,6 +73,43 @@ def _polynomial_factor(total_steps: int, power: float, warmup_steps: int, step: 
         return (step + 1) / (warmup_steps + 1)
     left = max(0, total_steps - step) / (total_steps - warmup_steps)
     return float(left**power)
+
+
+def optimizer_and_schedule(
+    network: nn.Module,
+    encoder: nn.Module | None,
+    loss: nn.Module,
+    optimizer_of: Callable[..., Optimizer],
+    schedule_of: Callable[..., LRScheduler],
+    encoder_lr_factor: float,
+    total_steps: float,
+    saved: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What Lightning takes from `configure_optimizers`: an optimiser and its schedule.
+
+    Args:
+        network: Whose parameters are trained; those outside the encoder are the first group.
+        encoder: Part of the network, whose parameters are the second group; None without one.
+        loss: What it learns itself is the last group, without weight decay.
+        optimizer_of: From groups of parameters to their optimiser.
+        schedule_of: From the optimiser to its schedule.
+        encoder_lr_factor: Learning rate of the encoder, as a multiple of the others'.
+        total_steps: Optimiser steps of the whole run; infinite where nothing limits it.
+        saved: The state of a checkpoint's schedule, None for a run from its start.
+
+    Raises:
+        InputError: As `build_scheduler` and `check_schedule`.
+    """
+    groups = parameter_groups(network, encoder)
+    optimizer = optimizer_of([*groups, *loss_group(loss)])
+    scheduler = build_scheduler(schedule_of, optimizer, total_steps)
+    check_schedule(scheduler, total_steps, saved)
+    if len(groups) == 2 and encoder_lr_factor != 1.0:
+        scale_group(optimizer, scheduler, 1, encoder_lr_factor)
+    schedule: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
+    if isinstance(scheduler, MonitoredPlateau):
+        schedule |= {"interval": "epoch", "monitor": scheduler.monitor}
+    return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
 def build_scheduler(

@@ -1,6 +1,7 @@
 """What is checked of network, loss and trainer before the first step."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -18,6 +19,19 @@ from seg.inference.whole_images import pixel_stride
 from seg.losses import SegmentationLoss
 
 log = logging.getLogger(__name__)
+
+
+def check_fit(module: Any, trainer: L.Trainer) -> None:
+    """Refuse a SegmentationModule that the trainer, as it is set up, cannot fit.
+
+    Raises:
+        InputError: If the network's output does not fit, or a setting not the trainer's strategy.
+    """
+    pixel = module.image_mean.new_zeros(1, module.in_channels, 1, 1)
+    check_output(module.network, module.loss, module.class_names, pixel)
+    check_freezing(trainer, module.freeze_encoder_epochs)
+    check_splitting(trainer, module.micro_batch_size)
+    check_sharding(trainer, module.loss)
 
 
 @torch.no_grad()
@@ -45,6 +59,17 @@ def check_output(
             f"expected logits {expected} for the {len(class_names)} classes {class_names} and "
             f"{type(loss).__name__}. Set its number of output channels, and no activation, "
             "pooling or auxiliary output."
+        )
+
+
+def check_classes(checkpoint: Mapping[str, Any], class_names: Sequence[str]) -> None:
+    """Refuse a checkpoint of another number of classes."""
+    names = checkpoint.get("class_names")
+    if names is not None and len(names) != len(class_names):
+        raise InputError(
+            f"The checkpoint has {len(names)} classes {names}, the data {len(class_names)}"
+            f" {class_names}; use data of the same classes, or --model.init_from to start "
+            "a fine-tuning from it."
         )
 
 

@@ -1,0 +1,66 @@
+"""The loss and the scores of a whole split, added up over batches and ranks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seg.constants import IGNORE_INDEX
+from seg.evaluation.metrics import ConfusionMatrix, Scores, TermSums, named_scores, score_names
+from seg.training.step import Parts
+from seg.training.telemetry import with_total
+
+
+class SplitScores(nn.Module):
+    """Adds up a split's confusion counts and the terms of its loss.
+
+    The loss is no part of it, but given with each call: a module that holds both would have its
+    buffers twice in its state_dict.
+
+    Args:
+        parts: The losses and their factors.
+        class_names: The C names.
+        num_rare: Over how many of the rarest classes miou_rare is the mean.
+    """
+
+    def __init__(self, parts: Parts, class_names: Sequence[str], num_rare: int) -> None:
+        super().__init__()
+        self._class_names = class_names
+        self._num_rare = num_rare
+        losses = [part for _, part in parts.values()]
+        self._num_terms = [loss.num_terms(loss.channels(len(class_names))) for loss in losses]
+        self.confusion = ConfusionMatrix(len(class_names))
+        self.loss_terms = TermSums(sum(self._num_terms))
+
+    def names(self, parts: Parts) -> list[str]:
+        """What `finish` names."""
+        of_parts = [f"loss/{name}" for name in parts if name]
+        return ["loss", *of_parts, *score_names(self._class_names)]
+
+    def update(self, parts: Parts, logits: Tensor, prediction: Tensor, mask: Tensor) -> None:
+        """Add a batch; pixels whose prediction is 255 are left out of the counts.
+
+        Args:
+            parts: As in the constructor.
+            logits: Logits (N, C, H, W).
+            prediction: The labels (N, H, W) that they give, uint8.
+            mask: Class ids (N, H, W) or 255.
+        """
+        terms = [part.terms(logits, mask) for _, part in parts.values()]
+        self.loss_terms.update(torch.cat(terms))
+        counted = mask.masked_fill(prediction == IGNORE_INDEX, IGNORE_INDEX)
+        self.confusion.update(prediction, counted)
+
+    def finish(self, parts: Parts) -> tuple[Scores, dict[str, Any]]:
+        """The scores, and the loss and the scores by the names that are logged; begins anew.
+
+        Every rank must ask for them.
+        """
+        terms = torch.split(self.loss_terms.compute(), self._num_terms)
+        losses = [part.value(sums) for (_, part), sums in zip(parts.values(), terms, strict=True)]
+        scores = self.confusion.scores()
+        for metric in (self.confusion, self.loss_terms):
+            metric.reset()
+        values = with_total("loss", parts, losses)
+        return scores, values | named_scores(scores, self._class_names, self._num_rare)
