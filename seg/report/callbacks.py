@@ -1,25 +1,27 @@
 """Callbacks that leave behind what a person looks at after a run."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch.nn.functional as F
 from lightning.pytorch.callbacks import BasePredictionWriter
 from rich.console import Console
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
 from seg.data import SegmentationDataModule, SegmentationDataset
+from seg.data.augment.cropping import resize_image
 from seg.data.files.pairing import find_images
+from seg.data.sampling.batch_samplers import EvaluationBatchSampler
 from seg.errors import InputError
 from seg.evaluation.metrics import per_class_records
 from seg.files import refuse_overwriting
 from seg.lifecycle.run_checkpoint import RunCheckpoint
 from seg.module import SegmentationModule
+from seg.report.chosen_images import images_of_rare_classes
 from seg.report.curves import plot_curves
 from seg.report.palette import default_colors
 from seg.report.previews import is_prediction, write_prediction, write_preview
@@ -40,7 +42,8 @@ class RunReport(L.Callback):
 
     Args:
         folder: Where the files go; None is the run's own folder.
-        previews: How many images to picture, spread over the split.
+        previews: How many images to picture. They show the rare classes of the split, and are the
+            same in every epoch, whatever the batch size and the number of ranks.
         checkpoint: Decides during a fit which weights are the best, by saving them.
     """
 
@@ -59,7 +62,11 @@ class RunReport(L.Callback):
             checkpoint.after_best = self._follow_best
         self._newest: Callable[[], None] | None = None
         """Writes the files of the validation that was made of the present weights."""
-        self._pictured: list[tuple[str, Tensor, Tensor, Tensor]] = []
+        self._chosen: dict[int, int] | None = None
+        """Number of the preview of an image, by its index in the split; None before the choice."""
+        self._batches: list[list[int]] = []
+        """Indices of the images of this rank's batches."""
+        self._pictured: dict[int, tuple[str, Tensor, Tensor, Tensor]] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Learn the run's folder, which the ranks agree on together.
@@ -70,6 +77,7 @@ class RunReport(L.Callback):
         folder = self.folder or trainer.log_dir
         if folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.folder = Path(folder)
+        self._chosen = None
         data = trainer.datamodule  # type: ignore[attr-defined]
         role = {"validate": "val", "test": "test"}.get(stage)
         if self.folder is not None and role and isinstance(data, SegmentationDataModule):
@@ -95,6 +103,32 @@ class RunReport(L.Callback):
         """From here on, the newest validation is not of the present weights."""
         self._newest = None
 
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Choose what to picture, once; every validation pictures the same images."""
+        if not trainer.sanity_checking:
+            self._choose(trainer, "val", trainer.val_dataloaders, trainer.num_val_batches)
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Choose what to picture."""
+        self._choose(trainer, "test", trainer.test_dataloaders, trainer.num_test_batches)
+
+    def _choose(self, trainer: L.Trainer, role: str, loader: Any, limits: Any) -> None:
+        if self._chosen is not None:
+            return
+        self._chosen = {}
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        sampler = getattr(loader, "batch_sampler", None)
+        known = isinstance(data, SegmentationDataModule)
+        if not (self.previews and known and isinstance(sampler, EvaluationBatchSampler)):
+            return
+        self._batches, chosen = sampler.batches, []
+        if trainer.is_global_zero:
+            judged = [i for batches in sampler.of_ranks for b in batches[: limits[0]] for i in b]
+            # what is wrong with a mask, the evaluation says
+            chosen = images_of_rare_classes(data.try_scan(role)[0], judged, self.previews)
+        chosen = trainer.strategy.broadcast(chosen)
+        self._chosen = {index: number for number, index in enumerate(chosen)}
+
     def on_validation_batch_end(
         self,
         trainer: L.Trainer,
@@ -104,8 +138,9 @@ class RunReport(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the first image of some batches, spread over the split."""
-        self._keep(trainer, outputs, batch, batch_idx, int(trainer.num_val_batches[0]))
+        """Keep the chosen images."""
+        if not trainer.sanity_checking:
+            self._keep(outputs, batch, batch_idx)
 
     def on_test_batch_end(
         self,
@@ -117,17 +152,17 @@ class RunReport(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """As on validation."""
-        self._keep(trainer, outputs, batch, batch_idx, int(trainer.num_test_batches[0]))
+        self._keep(outputs, batch, batch_idx)
 
-    def _keep(self, trainer: L.Trainer, outputs: Any, batch: Any, index: int, total: int) -> None:
-        spread = {i * total // self.previews for i in range(self.previews)}
-        if trainer.is_global_zero and index in spread:
-            image, truth, prediction = (
-                x[0].cpu() for x in (batch["image"], batch["mask"], outputs)
-            )
-            # the network may have seen the image at another size than its mask's
-            image = F.interpolate(image[None], size=truth.shape, mode="bilinear")[0]
-            self._pictured.append((batch["name"][0], image, truth, prediction))
+    def _keep(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not self._chosen:
+            return
+        for place, index in enumerate(self._batches[batch_idx]):
+            if index in self._chosen:
+                parts = batch["image"], batch["mask"], outputs
+                image, truth, prediction = (part[place].cpu() for part in parts)
+                name = batch["name"][place]
+                self._pictured[self._chosen[index]] = name, image, truth, prediction
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Have the files ready to be written; print outside a fit."""
@@ -138,15 +173,15 @@ class RunReport(L.Callback):
         self._finish(trainer, pl_module)
 
     def _finish(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        pictured, self._pictured = self._pictured, []
+        pictured, self._pictured = self._pictured, {}
         assert isinstance(module, SegmentationModule)
-        if trainer.sanity_checking or not trainer.is_global_zero or module.scores is None:
+        if trainer.sanity_checking or module.scores is None:
             return
         record = per_class_records(module.scores, module.class_names)
-        self._newest = partial(self._write, record, pictured, module)
+        self._newest = partial(self._write, trainer.is_global_zero, record, pictured, module)
         if not self._best_is_kept(trainer):
             self._newest()
-        if trainer.state.fn != "fit":
+        if trainer.state.fn != "fit" and trainer.is_global_zero:
             split = "test" if trainer.state.fn == "test" else "validation"
             print_per_class(record, title=f"{split} split, {record['images']} images")
             Console().print(f"Written to {self.folder}", markup=False, soft_wrap=True)
@@ -167,31 +202,24 @@ class RunReport(L.Callback):
 
     def _write(
         self,
+        is_first_rank: bool,
         record: dict[str, Any],
-        pictured: list[tuple[str, Tensor, Tensor, Tensor]],
+        pictured: Mapping[int, tuple[str, Tensor, Tensor, Tensor]],
         module: SegmentationModule,
     ) -> None:
+        """Every rank writes the previews of the images that it had; the first one the scores."""
         self.record = record
-        if self.folder is not None:
+        if self.folder is None:
+            return
+        if is_first_rank:
             write_per_class(self.folder, record)
-            self._write_previews(self.folder / "previews", pictured, module)
-
-    def _write_previews(
-        self,
-        folder: Path,
-        pictured: list[tuple[str, Tensor, Tensor, Tensor]],
-        module: SegmentationModule,
-    ) -> None:
-        for number, (name, image, truth, prediction) in enumerate(pictured):
-            path = folder / f"{number}_{Path(name).name}.png"
-            write_preview(
-                path,
-                image.permute(1, 2, 0).numpy(),
-                truth.numpy(),
-                prediction.numpy(),
-                class_colors(module),
-                module.class_names,
-            )
+        for number, (name, image, truth, prediction) in pictured.items():
+            shown = image.permute(1, 2, 0).numpy()
+            # the network may have seen the image at another size than its mask's
+            shown = resize_image(shown, (truth.shape[0], truth.shape[1]))
+            ids = truth.numpy(), prediction.numpy()
+            path = self.folder / "previews" / f"{number}_{Path(name).name}.png"
+            write_preview(path, shown, *ids, class_colors(module), module.class_names)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the curves once the run is over."""

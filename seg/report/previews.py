@@ -16,6 +16,8 @@ _MARGIN = 6
 _LINE = 22
 _FONT_SIZE = 14
 _PANEL_WIDTH = 256
+_MOST_SIDE = 2048
+_HEADING_WIDTH = 88
 _HATCH_SHADE = 190
 _BACKGROUND = (255, 255, 255)
 _INK = (30, 30, 30)
@@ -42,18 +44,7 @@ def preview(
     Raises:
         ValueError: If shapes do not pair or an id has no colour.
     """
-    maps = [prediction] if truth is None else [truth, prediction]
-    for ids in maps:
-        if image.ndim != 3 or ids.shape != image.shape[:2]:
-            raise ValueError(
-                f"image {image.shape} and class ids {ids.shape} do not pair; expected (H, W, "
-                f"channels) and (H, W): resize the class ids to the image, or move channels last."
-            )
-    gap = np.full((image.shape[0], _GAP, 3), _BACKGROUND, dtype=np.uint8)
-    panels = [_rgb(image)]
-    for ids in maps:
-        panels += [gap, _painted(ids, colors)]
-    return np.concatenate(panels, axis=1)
+    return _side_by_side(_panels(image, truth, prediction, colors))
 
 
 def write_preview(
@@ -66,7 +57,9 @@ def write_preview(
 ) -> None:
     """Writes `preview` as a PNG with headings above and, below, a legend of the classes in it.
 
-    Small images are enlarged by a whole factor, so that headings and legend fit.
+    Small images are enlarged by a whole factor, so that headings and legend fit, and of large ones
+    every k-th row and column is shown, so that no side of a panel exceeds 2048 pixels. The legend
+    names all classes of the whole image.
 
     Args:
         path: The PNG file; its folder is made if missing.
@@ -79,17 +72,20 @@ def write_preview(
     Raises:
         ValueError: As `preview`.
     """
-    scale = max(1, -(-_PANEL_WIDTH // image.shape[1]))
-    panels = preview(image, truth, prediction, colors)
-    panels = panels.repeat(scale, axis=0).repeat(scale, axis=1)
+    height, width = image.shape[:2]
+    step = -(-max(height, width) // _MOST_SIDE)
+    scale = max(1, min(-(-_PANEL_WIDTH // width), _MOST_SIDE // max(height, width)))
+    shown = _panels(image, truth, prediction, colors, step)
+    panels = [_with_room(p.repeat(scale, axis=0).repeat(scale, axis=1)) for p in shown]
+    picture = _side_by_side(panels)
     headings = ["image", "prediction"] if truth is None else ["image", "truth", "prediction"]
     entries = _legend_entries(truth, prediction, class_names)
-    places, width, height = _legend_places([name for _, name in entries], panels.shape[1])
-    top = _LINE + panels.shape[0] + _MARGIN
+    places, width, height = _legend_places([name for _, name in entries], picture.shape[1])
+    top = _LINE + picture.shape[0] + _MARGIN
     sheet = Image.new("RGB", (width, top + height), _BACKGROUND)
-    sheet.paste(Image.fromarray(panels), (0, _LINE))
+    sheet.paste(Image.fromarray(picture), (0, _LINE))
     for index, heading in enumerate(headings):
-        x = index * (image.shape[1] + _GAP) * scale + _MARGIN
+        x = index * (panels[0].shape[1] + _GAP) + _MARGIN
         ImageDraw.Draw(sheet).text((x, 2), heading, fill=_INK, font=_font())
     for (class_id, name), (x, y) in zip(entries, places, strict=True):
         swatch = _painted(np.full((_FONT_SIZE, _FONT_SIZE), class_id), colors)
@@ -145,8 +141,40 @@ def _palette(ids: np.ndarray, colors: Colors) -> np.ndarray:
     return palette
 
 
-def _painted(ids: np.ndarray, colors: Colors) -> np.ndarray:
-    painted: np.ndarray = _palette(ids, colors)[ids]  # (h, w, 3)
+def _panels(
+    image: np.ndarray,
+    truth: np.ndarray | None,
+    prediction: np.ndarray,
+    colors: Colors,
+    step: int = 1,
+) -> list[np.ndarray]:
+    """Every `step`-th row and column of the image and of the maps, painted; uint8 (h, w, 3)."""
+    maps = [prediction] if truth is None else [truth, prediction]
+    for ids in maps:
+        if image.ndim != 3 or ids.shape != image.shape[:2]:
+            raise ValueError(
+                f"image {image.shape} and class ids {ids.shape} do not pair; expected (H, W, "
+                f"channels) and (H, W): resize the class ids to the image, or move channels last."
+            )
+    return [_rgb(image[::step, ::step]), *(_painted(ids, colors, step) for ids in maps)]
+
+
+def _side_by_side(panels: Sequence[np.ndarray]) -> np.ndarray:
+    gap = np.full((panels[0].shape[0], _GAP, 3), _BACKGROUND, dtype=np.uint8)
+    parts = [part for panel in panels for part in (gap, panel)]
+    return np.concatenate(parts[1:], axis=1)
+
+
+def _with_room(panel: np.ndarray) -> np.ndarray:
+    """The panel, as wide as its heading at least."""
+    missing = max(0, _HEADING_WIDTH - panel.shape[1])
+    return np.pad(panel, ((0, 0), (0, missing), (0, 0)), constant_values=_BACKGROUND[0])
+
+
+def _painted(ids: np.ndarray, colors: Colors, step: int = 1) -> np.ndarray:
+    palette = _palette(ids, colors)
+    ids = ids[::step, ::step]
+    painted: np.ndarray = palette[ids]  # (h, w, 3)
     height, width = ids.shape
     diagonal = np.arange(height)[:, None] + np.arange(width)
     painted[(ids == IGNORE_INDEX) & (diagonal % 8 < 2)] = _HATCH_SHADE

@@ -93,3 +93,13 @@ def test_what_several_ranks_log_is_bit_equal_to_what_was_counted(judged, name):
 
 def test_every_image_is_predicted_also_where_a_rank_has_none(judged):
     assert len(list((judged / "masks").glob("*.png"))) == IMAGES["val"]
+
+
+def test_the_same_images_are_pictured_in_the_same_way_on_any_number_of_ranks(judged):
+    for command, images in (("validate", 3), ("test", 5)):
+        found = [
+            {path.name: path.read_bytes() for path in (folder / "previews").iterdir()}
+            for folder in judged.glob(f"{command}-*")
+        ]
+        assert len(found[0]) == images
+        assert all(pictures == found[0] for pictures in found)

@@ -124,3 +124,38 @@ def test_a_prediction_of_every_class_id_reads_back(tmp_path):
     ids = np.arange(256, dtype=np.uint8).reshape(16, 16)
     write_prediction(tmp_path / "a.png", ids, default_colors(255))
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), ids)
+
+
+@pytest.mark.parametrize(
+    "size", [(16_000, 8), (8, 16_000), (2000, 1), (1, 1), (1, 2000), (3000, 4100), (2048, 100)]
+)
+def test_both_sides_of_a_preview_are_bounded_whatever_the_image(size, tmp_path):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    ids = rng.integers(0, 3, size).astype(np.uint8)
+    write_preview(tmp_path / "0.png", image, ids, ids, COLORS, ["a", "b", "c"])
+    pixels = np.asarray(Image.open(tmp_path / "0.png"))
+    assert 256 <= pixels.shape[1] <= 3 * 2048 + 100
+    assert pixels.shape[0] <= 2048 + 100
+    for class_id in np.unique(ids):
+        assert (pixels == COLORS[class_id]).all(axis=2).any()
+
+
+def test_a_large_image_is_shown_by_every_kth_pixel_and_its_legend_names_all_classes(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (10, 4100, 3), dtype=np.uint8)
+    ids = np.zeros((10, 4100), np.uint8)
+    ids[:, 3], ids[1, 1] = 1, 2  # of every third row and column, the second is left out
+    write_preview(tmp_path / "0.png", image, ids, ids, COLORS, ["a", "b", "c"])
+    pixels = np.asarray(Image.open(tmp_path / "0.png"))
+    top = next(y for y in range(len(pixels)) if (pixels[y, :1367] == image[0, ::3]).all())
+    np.testing.assert_array_equal(pixels[top : top + 4, :1367], image[::3, ::3])
+    assert tuple(COLORS[2]) not in {tuple(c) for c in pixels[: top + 4].reshape(-1, 3)}
+    assert tuple(COLORS[2]) in {tuple(c) for c in pixels[top + 4 :].reshape(-1, 3)}
+
+
+def test_headings_of_narrow_images_do_not_overlap(tmp_path):
+    image, ids = np.zeros((300, 2, 3), np.uint8), np.zeros((300, 2), np.uint8)
+    write_preview(tmp_path / "0.png", image, ids, ids, COLORS, ["a", "b", "c"])
+    ink = np.asarray(Image.open(tmp_path / "0.png").convert("L"))[:22].min(0) < 255
+    gaps = np.flatnonzero(np.diff(np.flatnonzero(ink)) > 10)
+    assert len(gaps) == 2  # three words, with room between them

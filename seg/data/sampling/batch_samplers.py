@@ -160,11 +160,12 @@ class EvaluationBatchSampler(BatchSampler):
             raise InputError("drop_last would leave images out of an evaluation; keep it false.")
         super().__init__(sampler, batch_size, drop_last=False)
         indices = list(sampler)
-        of_ranks = [
+        self.of_ranks = [
             _equal_batches(indices[r::world_size], groups, batch_size) for r in range(world_size)
         ]
-        self._batches = of_ranks[rank]
-        self._length = max(map(len, of_ranks))
+        """The batches of every rank."""
+        self.batches = self.of_ranks[rank]
+        """The batches of this rank."""
 
     def __len__(self) -> int:
         """Batches of the rank that has most.
@@ -172,10 +173,10 @@ class EvaluationBatchSampler(BatchSampler):
         Lightning leaves an evaluation of length 0 out altogether, for which ranks that have
         images would wait when the counts are summed.
         """
-        return self._length
+        return max(map(len, self.of_ranks))
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches)
+        return iter(self.batches)
 
 
 def _check_divides(batch_size: int, world_size: int) -> None:
