@@ -8,7 +8,7 @@ from pathlib import Path
 import timm
 import torch
 from safetensors.torch import load_file
-from segmentation_models_pytorch.encoders import get_preprocessing_params
+from segmentation_models_pytorch.encoders import encoders, get_preprocessing_params
 from torch import Tensor, nn
 
 from seg.errors import InputError
@@ -51,15 +51,35 @@ def normalisation(network: nn.Module, channels: int) -> tuple[list[float], list[
 
 def hub_normalisation(
     encoder_name: str, encoder_weights: str, channels: int
-) -> tuple[list[float], list[float]]:
+) -> tuple[list[float], list[float]] | None:
     """Mean and standard deviation that smp states for weights on the hub, one a channel.
 
     Args:
-        encoder_name: Name of an smp encoder, such as resnet34.
+        encoder_name: Name of an encoder, such as resnet34.
         encoder_weights: Name of its weights on the hub, such as imagenet.
         channels: Number of channels of the images.
+
+    Returns:
+        Mean and standard deviation, or None for an encoder that smp does not know.
+
+    Raises:
+        InputError: If smp knows no such weights of the encoder, or the hub cannot be reached.
     """
-    settings = get_preprocessing_params(encoder_name, encoder_weights)
+    if encoder_name not in encoders and not encoder_name.startswith("tu-"):
+        return None
+    try:
+        settings = get_preprocessing_params(encoder_name, encoder_weights)
+    except ValueError as error:
+        raise InputError(
+            f"encoder_weights {encoder_weights} of {encoder_name}: {error}; choose one of them, "
+            "or set it to null."
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"encoder_weights {encoder_weights} of {encoder_name}: the hub cannot be reached and "
+            "has not been before; give a local file as model.encoder_weights, or set "
+            "model.network.init_args.encoder_weights to null."
+        ) from error
     return _repeated(settings["mean"], channels), _repeated(settings["std"], channels)
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from seg.cli.class_arguments import kept_apart
 from seg.cli.commands import audit, calibrate, doctor, export, split
 from seg.cli.linking import link_network, with_checkpoint_config
 from seg.cli.monitors import check_monitors
@@ -45,7 +46,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 """Subcommands beside the Trainer's: from the arguments after the name to an exit status."""
 
-DEFAULT_NETWORK = {
+DEFAULT_NETWORK: dict[str, Any] = {
     "class_path": "segmentation_models_pytorch.Unet",
     "init_args": {"encoder_name": "resnet18", "encoder_weights": None},
 }
@@ -156,7 +157,8 @@ class SegCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, a checkpoint's own configuration first, so that files and flags win over it."""
         assert isinstance(args, list)
-        self.config = parser.parse_args(with_checkpoint_config(args))
+        with kept_apart(DEFAULT_NETWORK["init_args"]):
+            self.config = parser.parse_args(with_checkpoint_config(args))
         config = self.config[self.config.subcommand]
         if config.seed_everything is True:
             config.seed_everything = _seed(True)

@@ -43,14 +43,20 @@ def link_network(model: Namespace, weights_given: bool) -> None:
             init_args[key] = value
     if "encoder_weights" in parameters:
         weights = model.encoder_weights or init_args.get("encoder_weights")
-        from_file = weights is not None and is_weight_file(weights)
+        from_file = isinstance(weights, str) and is_weight_file(weights)
         fresh = weights_given or model.init_from is not None
         model.encoder_weights = weights if from_file and not fresh else None
         init_args.encoder_weights = None if from_file or fresh else weights
-        if init_args.encoder_weights is not None and model.mean is None and model.std is None:
-            model.mean, model.std = hub_normalisation(
-                init_args.encoder_name, init_args.encoder_weights, model.in_channels
-            )
+        _link_normalisation(model)
+
+
+def _link_normalisation(model: Namespace) -> None:
+    """Normalise as the encoder's weights on the hub ask for, where smp knows them."""
+    name, weights = (model.network.init_args.get(k) for k in ("encoder_name", "encoder_weights"))
+    given = model.mean is not None or model.std is not None
+    if isinstance(name, str) and isinstance(weights, str) and not given:
+        known = hub_normalisation(name, weights, model.in_channels)
+        model.mean, model.std = known or (None, None)
 
 
 def _channels(loss: Namespace, num_classes: int) -> int:

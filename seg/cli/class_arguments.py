@@ -1,0 +1,70 @@
+"""Arguments of a class belong to that class: another class in its place takes none of them."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from inspect import isclass
+from pkgutil import resolve_name
+from typing import Any
+
+from jsonargparse import ArgumentParser, _typehints
+
+log = logging.getLogger(__name__)
+
+_NAME = "discard_init_args_on_class_path_change"
+
+
+@contextmanager
+def kept_apart(defaults: Mapping[str, Any]) -> Iterator[None]:
+    """Parse such that a new `class_path` starts with the new class's own defaults.
+
+    jsonargparse keeps the arguments that both classes have by name, so that SGD would take the
+    weight decay of an AdamW that nobody asked for. It has no setting for this. What was given to
+    the class before is dropped with a message.
+
+    Args:
+        defaults: Arguments that the program itself gives; these are dropped without a message.
+    """
+    original = getattr(_typehints, _NAME)
+    said: set[str] = set()
+
+    def discard(parser_or_action: Any, before: Any, value: Any) -> None:
+        """Empty in place what the class `before` was given, where `value` names another class."""
+        if not before or not any(key in before for key in ("init_args", "dict_kwargs")):
+            return
+        if before["class_path"] in (None, value["class_path"]):
+            return
+        old, new = resolve_name(before["class_path"]), resolve_name(value["class_path"])
+        if old is new:
+            return
+        arguments = before.get("init_args") or {}
+        arguments = arguments if isinstance(arguments, dict) else vars(arguments)
+        given = _given(old, arguments, defaults)
+        if given and (message := f"{new.__name__} takes no argument of {old.__name__}") not in said:
+            said.add(message)
+            log.info("%s before it: %s; give them after it if it needs them.", message, given)
+        arguments.clear()
+        before.pop("dict_kwargs", None)
+
+    setattr(_typehints, _NAME, discard)
+    try:
+        yield
+    finally:
+        setattr(_typehints, _NAME, original)
+
+
+def _given(of: Any, arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """Names of the arguments that differ from the class's own defaults and from the program's."""
+    parser = ArgumentParser()
+    (parser.add_class_arguments if isclass(of) else parser.add_function_arguments)(
+        of, fail_untyped=False
+    )
+    own = parser.get_defaults()
+    known = ([own.get(key), defaults.get(key)] for key in arguments)
+    pairs = zip(arguments.items(), known, strict=True)
+    return ", ".join(key for (key, value), others in pairs if _plain(value) not in _plain(others))
+
+
+def _plain(value: Any) -> Any:
+    """The value with lists for tuples, as a configuration file has them."""
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
