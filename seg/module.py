@@ -15,11 +15,19 @@ from seg.evaluation.metrics import Scores
 from seg.inference import labels
 from seg.inference.pixel_classifier import PixelClassifier
 from seg.losses import SegmentationLoss
+from seg.losses.arguments import ClassValues
 from seg.networks import load_encoder_weights, load_network_weights, normalisation
 from seg.training.divergence import Divergence
 from seg.training.epoch_means import reseed
 from seg.training.optim import PolynomialDecay, optimizer_and_schedule
-from seg.training.preflight import check_classes, check_fit, check_settings, warn_of_slow_bf16
+from seg.training.pixel_counts import counts_of_data, fill_weights
+from seg.training.preflight import (
+    check_batch,
+    check_classes,
+    check_fit,
+    check_settings,
+    warn_of_slow_bf16,
+)
 from seg.training.split_scores import SplitScores
 from seg.training.step import Share, step_loss
 from seg.training.telemetry import Telemetry
@@ -63,6 +71,8 @@ class SegmentationModule(PixelClassifier, L.LightningModule):
             norm, which sees a micro-batch. Left out, all of the share.
         num_rare: Over how many of the rarest classes, by the true pixels of the split judged,
             miou_rare is the mean. Left out, half of the classes.
+        class_counts: Training pixels of each class, for weights that are given by the name of a
+            policy. Left out, the data module is asked for them when a fit begins.
 
     Raises:
         InputError: If a setting does not fit the network, the loss or the classes.
@@ -85,6 +95,7 @@ class SegmentationModule(PixelClassifier, L.LightningModule):
         encoder_lr_factor: float = 1.0,
         micro_batch_size: int | None = None,
         num_rare: int | None = None,
+        class_counts: ClassValues | None = None,
     ):
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
@@ -102,12 +113,16 @@ class SegmentationModule(PixelClassifier, L.LightningModule):
         """The run's whole configuration in primitives; it travels in the checkpoint."""
         self.scores: Scores | None = None
         """The newest scores of a whole validation or test split."""
+        self.class_pixels: Tensor | None = None
+        """Pixels of each class (C,) that policies made weights of."""
         self._frozen = False
         self._divergence = Divergence()
         self._saved_schedule: dict[str, Any] | None = None
         self._telemetry = Telemetry(class_names)
         check_settings(self, mean, std)
         loss.bind(len(class_names))
+        if class_counts is not None:
+            self.class_pixels = fill_weights(loss, class_counts, class_names)
         own_mean, own_std = normalisation(network, in_channels)
         self.set_normalisation(mean or own_mean, std or own_std)
         self._split = SplitScores(self._parts, class_names, self.num_rare)
@@ -143,8 +158,8 @@ class SegmentationModule(PixelClassifier, L.LightningModule):
             return
         check_fit(self, self.trainer)
         if self.loss.needs_class_counts and self.trainer.ckpt_path is None:
-            counts = self.trainer.datamodule.class_counts()  # type: ignore[attr-defined]
-            self.loss.set_class_counts(counts.pixels, counts.image_pixels, self.class_names)
+            counts = counts_of_data(self.trainer.datamodule, self.loss)  # type: ignore[attr-defined]
+            self.class_pixels = fill_weights(self.loss, counts, self.class_names)
 
     def configure_model(self) -> None:
         """Divide the network among the ranks, where the strategy is one that does so."""
@@ -180,6 +195,7 @@ class SegmentationModule(PixelClassifier, L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of the crops of all ranks, of which `batch` is this rank's share."""
+        check_batch(batch)
         reseed(self.global_step, self.global_rank)
         plugin = None if self._trainer is None else self._trainer.precision_plugin
         scaler = getattr(plugin, "scaler", None)
@@ -219,6 +235,7 @@ class SegmentationModule(PixelClassifier, L.LightningModule):
         return self.labels_of_sizes(batch["image"], batch["size"])
 
     def _evaluate(self, batch: Batch) -> Tensor:
+        check_batch(batch)
         mask = batch["mask"]
         logits = self.logits_of_size(batch["image"], mask.shape[-2:])
         prediction = labels(logits, self.logit_bias)

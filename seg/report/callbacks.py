@@ -94,10 +94,8 @@ class RunReport(L.Callback):
             self.record = None if self.folder is None else read_per_class(self.folder)
             return
         parts = pl_module.loss.components()
-        policies = [policy for _, part in parts.values() for policy in part.policies]
-        if policies and trainer.is_global_zero:
-            counts = trainer.datamodule.class_counts()  # type: ignore[attr-defined]
-            print_weights(parts, pl_module.class_names, counts.pixels)
+        if pl_module.class_pixels is not None and trainer.is_global_zero:
+            print_weights(parts, pl_module.class_names, pl_module.class_pixels)
 
     def on_train_batch_start(self, *args: Any) -> None:
         """From here on, the newest validation is not of the present weights."""
@@ -247,7 +245,14 @@ class PredictionWriter(BasePredictionWriter):
             InputError: Names the file; also one that would be no input only because of its folder.
         """
         data = trainer.datamodule  # type: ignore[attr-defined]
-        pairs = data.dataset("predict").pairs
+        if not isinstance(data, SegmentationDataModule):
+            raise InputError(
+                "PredictionWriter writes the images of a SegmentationDataModule with predict=…; "
+                "of other data take what trainer.predict returns."
+            )
+        dataset = data.dataset("predict")
+        assert isinstance(dataset, SegmentationDataset) and data.predict is not None
+        pairs = dataset.pairs
         targets = [self._path(name) for name in pairs.names]
         left_out = set(find_images(data.predict).images) - set(pairs.images)
         refuse_overwriting([*targets, *sorted(left_out)], pairs.images, is_prediction)

@@ -62,6 +62,28 @@ def check_output(
         )
 
 
+def check_batch(batch: Any) -> None:
+    """Refuse what is no batch, by the types and shapes of its tensors; no device is waited for."""
+    known = isinstance(batch, Mapping) and {"image", "mask"} <= batch.keys()
+    if not known:
+        found = f"keys {sorted(batch)}" if isinstance(batch, Mapping) else type(batch).__name__
+        raise InputError(
+            f"a batch with {found}: expected {{'image': (N, C, H, W), 'mask': (N, H, W)}}; let the "
+            "data set return such a mapping of each sample."
+        )
+    image, mask = batch["image"], batch["mask"]
+    if image.dtype != torch.uint8 or image.ndim != 4:
+        raise InputError(
+            f"batch['image'] {image.dtype} {tuple(image.shape)}: expected uint8 (N, C, H, W) with "
+            "values 0 to 255, which the module itself normalises; do not normalise them before."
+        )
+    if mask.is_floating_point() or mask.ndim != 3 or len(mask) != len(image):
+        raise InputError(
+            f"batch['mask'] {mask.dtype} {tuple(mask.shape)} with images {tuple(image.shape)}: "
+            "expected class ids (N, H, W) of an integer type, 255 where a pixel is ignored."
+        )
+
+
 def check_classes(checkpoint: Mapping[str, Any], class_names: Sequence[str]) -> None:
     """Refuse a checkpoint of another number of classes."""
     names = checkpoint.get("class_names")
