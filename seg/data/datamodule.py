@@ -41,9 +41,10 @@ class SegmentationDataModule(L.LightningDataModule):
         root: Folder of the data. Left out: a synthetic set, made on the fly.
         images: Folder of the images below root; {split} is replaced by the name of the split.
             Searched recursively; an image and its mask share their path but for the extension.
-        masks: Folder of the masks below root.
+            Where their names differ, what they share is {stem}: "{split}/{stem}_image".
+        masks: Folder of the masks below root, or their names, such as "{split}/{stem}_mask".
         split_files: Text files below root, such as splits/{split}.txt, that list the images of a
-            split, one name a line.
+            split, one name or path a line; a second column, if any, is the mask.
         split_fractions: Share of each split, such as {train: 0.8, val: 0.1, test: 0.1}, in a
             random division of one folder.
         split_seed: Seed of that division, apart from seed so that runs share their test split.

@@ -1,18 +1,18 @@
 """Folders to pairs of image and mask, and everything that can be wrong with them in one message.
 
 Pairs match by the path relative to their folder without its suffix, so that `a/1.jpg` belongs to
-`a/1.png` and never to `b/1.png`. That relative path is the name of the sample everywhere.
+`a/1.png` and never to `b/1.png`, or by what stands for `{stem}`. That is the name of the
+sample everywhere.
 """
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-import numpy as np
-
-from seg.data.files.headers import IMAGE_SUFFIXES, DataError, size
+from seg.data.files.headers import DataError, size
+from seg.data.files.split_lists import SplitList, random_share
+from seg.data.files.templates import STEM, Files, Template
 from seg.files import same_file
 
 _SHOWN = 10
@@ -57,9 +57,10 @@ def find_pairs(
     Args:
         root: Folder that the templates are relative to.
         split: Name that replaces `{split}`.
-        images: Template of the image folder, searched recursively.
-        masks: Template of the mask folder.
-        split_files: Template of a text file that lists the names of a split, one a line.
+        images: Template of the image folder, searched recursively, or of the image files with
+            `{stem}` for the name of the sample.
+        masks: Template of the masks likewise.
+        split_files: Template of a text file that lists the images of a split; see `SplitList`.
         split_fractions: Share of each split in a random division of one folder. Names are
             sorted, permuted by `split_seed` and cut at the rounded cumulative shares.
         split_seed: Seed of that division.
@@ -69,34 +70,80 @@ def find_pairs(
     """
     root = Path(root)
     _refuse_same_split(images, masks, split_files, split_fractions)
-    image_folder, mask_folder = (root / t.replace("{split}", split) for t in (images, masks))
-    image_files, offenders = _by_name(image_folder, apart_from=mask_folder)
-    mask_files, mask_offenders = _by_name(mask_folder, apart_from=image_folder)
-    offenders += mask_offenders
-    wanted = sorted(image_files.keys() | mask_files.keys())
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder (data.root).")
+    image_template = Template.of("data.images", images, root, split)
+    mask_template = Template.of("data.masks", masks, root, split)
+    image_files = Files.of(image_template, mask_template)
+    mask_files = Files.of(mask_template, image_template)
+    offenders = [*image_files.faults, *mask_files.faults]
+    if not (image_template.folder.is_dir() and mask_template.folder.is_dir()):
+        return Pairs((), (), offenders=tuple(offenders))
+    mask_of = _mask_names(image_files.by_name, mask_files.by_name)
     if split_files is not None:
-        listing = root / split_files.replace("{split}", split)
-        wanted, missing = _listed(listing, image_folder, image_files)
+        listing = SplitList(root / split_files.replace("{split}", split))
+        mask_of, missing = listing.samples(image_files, mask_files, mask_of)
         offenders += missing
     if split_fractions is not None:
-        wanted = _share(wanted, split, split_fractions, split_seed)
-    names = [n for n in wanted if n in image_files and n in mask_files]
+        kept = random_share([*mask_of], split, split_fractions, split_seed)
+        mask_of = {name: mask_of[name] for name in kept}
+    return _paired(split, image_files, mask_files, mask_of, offenders)
+
+
+def _mask_names(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, str]:
+    """Name of the mask of every image, and of every mask without an image by its own name.
+
+    A mask that is called as the image with its extension, such as 1.jpg.png, is the image's.
+    """
+    whole = {f"{name}{path.suffix}": name for name, path in images.items() if name not in masks}
+    mask_of = {name: name for name in images}
+    for mask in masks.keys() - images.keys():
+        mask_of[whole.get(mask, mask)] = mask
+    return dict(sorted(mask_of.items()))
+
+
+def _paired(
+    split: str, images: Files, masks: Files, mask_of: Mapping[str, str], offenders: list[str]
+) -> Pairs:
+    """The pairs of the wanted samples, with what is missing."""
+    wanted = [*mask_of.items()]
+    names = [(n, m) for n, m in wanted if n in images.by_name and m in masks.by_name]
+    lonely = [n for n, m in wanted if m not in masks.by_name]
+    if not names and lonely and masks.by_name:
+        return Pairs((), (), offenders=(*offenders, _no_pair(images, masks, lonely[0])))
     offenders += [
-        f"{image_files[n]}: no mask in {mask_folder}" for n in wanted if n not in mask_files
+        f"{images.by_name[n]}: no mask in {masks.template.folder} is called "
+        f"{masks.template.file_of(n)}"
+        for n in lonely
     ]
     offenders += [
-        f"{mask_files[n]}: no image in {image_folder}" for n in wanted if n not in image_files
+        f"{masks.by_name[m]}: no image in {images.template.folder} is called "
+        f"{images.template.file_of(n)}"
+        for n, m in wanted
+        if n not in images.by_name
     ]
     if not names and not offenders:
-        offenders.append(
-            f"split {split!r} is empty: {len(image_files)} images in {image_folder} (data.images: "
-            f"{images!r}), {len(mask_files)} masks in {mask_folder} (data.masks: {masks!r})"
-        )
+        offenders.append(f"split {split!r} is empty: {_found(images)}, {_found(masks)}")
     return Pairs(
-        names=tuple(names),
-        images=tuple(image_files[n] for n in names),
-        masks=tuple(mask_files[n] for n in names),
+        names=tuple(n for n, _ in names),
+        images=tuple(images.by_name[n] for n, _ in names),
+        masks=tuple(masks.by_name[m] for _, m in names),
         offenders=tuple(offenders),
+    )
+
+
+def _no_pair(images: Files, masks: Files, name: str) -> str:
+    image, mask = images.by_name[name].name, next(iter(masks.by_name.values())).name
+    return (
+        f"no image has the name of a mask: images are called {image!r}, masks {mask!r}; write the "
+        "part that they share as {stem}, such as data.masks: masks/{stem}_mask"
+    )
+
+
+def _found(files: Files) -> str:
+    kind, template = files.template.option.removeprefix("data."), files.template
+    return (
+        f"{len(files.by_name)} {kind} in {template.folder} ({template.option}: {template.text!r})"
     )
 
 
@@ -118,8 +165,10 @@ def find_images(sources: str | Sequence[str], output: Path | None = None) -> Pai
                 f"{output}: --output is also in data.predict; give another folder for the labels."
             )
         if source.is_dir():
-            found, problems = _by_name(source, apart_from=output)
-            offenders += problems
+            template = Template("data.predict", str(source), source, STEM)
+            files_below = Files.of(template, apart_from=output)
+            found = files_below.by_name
+            offenders += files_below.faults
         elif source.is_file():
             found = {source.stem: source}
         else:
@@ -193,75 +242,3 @@ def _refuse_same_split(
             f"Every split would be the same files: neither data.images ({images!r}) nor "
             "data.split_files has {split}; use it, or set data.split_fractions."
         )
-
-
-def _by_name(folder: Path, apart_from: Path | None = None) -> tuple[dict[str, Path], list[str]]:
-    """Picture files below a folder by name, in order, and those that share a name.
-
-    Hidden files and folders are skipped, and so is a folder that holds the counterparts.
-    """
-    apart = None if apart_from is None else os.path.realpath(apart_from)
-    files: dict[str, Path] = {}
-    clashes = []
-    for top, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(
-            d for d in folders if not d.startswith(".") and os.path.realpath(Path(top, d)) != apart
-        )
-        for name in sorted(names):
-            path = Path(top, name)
-            if name.startswith(".") or path.suffix.lower() not in IMAGE_SUFFIXES:
-                continue
-            key = path.relative_to(folder).with_suffix("").as_posix()
-            if key in files:
-                clashes.append(f"{path} and {files[key]} have the same name; keep one")
-            else:
-                files[key] = path
-    return dict(sorted(files.items())), clashes
-
-
-def _listed(listing: Path, folder: Path, known: Mapping[str, Path]) -> tuple[list[str], list[str]]:
-    """Names in a split file, and those of its lines that name no image or name one twice."""
-    try:
-        lines = [line.strip() for line in listing.read_text("utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{listing}: cannot be read ({error}); see data.split_files.") from error
-    names: dict[str, None] = {}  # an ordered set
-    missing = []
-    for line in lines:
-        if not line or line.startswith("#"):
-            continue
-        path = PurePosixPath(line)
-        if path.is_absolute() or ".." in path.parts or "\\" in line:
-            raise DataError(
-                f"{listing}: {line!r} leaves the image folder; name files relative to it."
-            )
-        suffixed = path.suffix.lower() in IMAGE_SUFFIXES
-        name = path.with_suffix("").as_posix() if suffixed else path.as_posix()
-        if name in names:
-            missing.append(f"{listing}: {line!r} is listed twice")
-        elif name in known:
-            names[name] = None
-        else:
-            missing.append(f"{listing}: no image in {folder} (data.images) is called {line!r}")
-    if not names and not missing:
-        missing.append(f"{listing}: lists no images")
-    return [*names], missing
-
-
-def _share(
-    names: Sequence[str], split: str, fractions: Mapping[str, float], seed: int
-) -> list[str]:
-    """The names of one split, sorted; splits are disjoint."""
-    if split not in fractions:
-        raise DataError(
-            f"Split {split!r} is not in data.split_fractions, which has {', '.join(fractions)}."
-        )
-    if min(fractions.values()) <= 0 or sum(fractions.values()) > 1 + 1e-9:
-        raise DataError(
-            f"data.split_fractions {dict(fractions)} must be positive and sum to at most 1."
-        )
-    ends = np.rint(np.cumsum([*fractions.values()]) * len(names)).astype(int)
-    place = [*fractions].index(split)
-    start = ends[place - 1] if place else 0
-    order = np.random.default_rng(seed).permutation(len(names))
-    return sorted(names[i] for i in order[start : ends[place]])

