@@ -24,6 +24,7 @@ from seg.training.pixel_counts import counts_of_data, fill_weights
 from seg.training.preflight import (
     check_batch,
     check_classes,
+    check_finders,
     check_fit,
     check_settings,
     warn_of_slow_bf16,
@@ -154,6 +155,7 @@ class SegmentationModule(PixelClassifier, L.LightningModule):
     def setup(self, stage: str) -> None:
         """Check the network's output and resolve class weights that were given by policy."""
         warn_of_slow_bf16(self.trainer)
+        check_finders(self.trainer)
         if stage != "fit":
             return
         check_fit(self, self.trainer)

@@ -36,6 +36,7 @@ from seg.lifecycle.signals import StopOnSignal, Stopped, raising_signals
 from seg.module import SegmentationModule
 from seg.report.callbacks import PredictionWriter, RunReport
 from seg.report.end_of_fit import print_end_of_fit
+from seg.training.preflight import check_finders
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "audit": audit.main,
@@ -205,6 +206,7 @@ class SegCLI(LightningCLI):
             callbacks = [UnevenEvaluation(), writer(self._output)]
         self.trainer_defaults["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
+        check_finders(trainer)
         if self.subcommand == "fit":
             ExactResume().attach(trainer)
         self.watchdog.guard(trainer)

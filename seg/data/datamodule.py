@@ -191,6 +191,7 @@ class SegmentationDataModule(L.LightningDataModule):
             self.seed,
             draw,
             None if self.sampler is None else repr(self.sampler),
+            repeat=getattr(self.trainer, "overfit_batches", 0) > 0,
         )
         return self._loader("train", sampler, TrainLoader)
 

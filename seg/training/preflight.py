@@ -6,7 +6,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+)
 from lightning.pytorch.strategies import (
     DDPStrategy,
     ModelParallelStrategy,
@@ -145,6 +149,24 @@ def check_splitting(trainer: L.Trainer, micro_batch_size: int | None) -> None:
             "sends gradients as they are made; leave it out and train on more devices or with a "
             "smaller data.batch_size, or use --trainer.strategy ddp."
         )
+
+
+def check_finders(trainer: L.Trainer) -> None:
+    """Refuse callbacks, also those of `Tuner`, that try out settings by changing them in a run."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        name = type(callback).__name__
+        if isinstance(callback, LearningRateFinder):
+            raise InputError(
+                f"{name} cannot set the rate: model.lr_scheduler has taken every rate of the run "
+                "from the optimiser's before. Leave it out, and compare rates by short runs, such "
+                "as --trainer.max_steps 200 --model.optimizer AdamW --model.optimizer.lr 3e-4."
+            )
+        if isinstance(callback, BatchSizeFinder):
+            raise InputError(
+                f"{name} would change data.batch_size, which is the batch of one optimiser step "
+                "and decides what is learned. Leave it out, and set model.micro_batch_size, or "
+                "data.eval_batch_size for an evaluation, to what fits into memory."
+            )
 
 
 def has_fast_bf16() -> bool:

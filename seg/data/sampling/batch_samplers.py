@@ -38,6 +38,7 @@ class TrainBatchSampler(Sampler[list[Key]]):
         seed: Seed of the order.
         draw: Draws the samples of an epoch; left out, each comes once.
         sampler: Says what draws; a place in a stream is none in that of another.
+        repeat: Whether every epoch has the samples of the first one, crops and augmentation alike.
 
     Raises:
         InputError: If the batch does not divide, or the samples are fewer than one batch.
@@ -52,6 +53,7 @@ class TrainBatchSampler(Sampler[list[Key]]):
         seed: int = 0,
         draw: Draw | None = None,
         sampler: str | None = None,
+        repeat: bool = False,
     ) -> None:
         if length < batch_size:
             raise InputError(
@@ -66,6 +68,7 @@ class TrainBatchSampler(Sampler[list[Key]]):
         self.seed = seed
         self.draw = draw
         self.drawn_by = sampler
+        self.repeat = repeat
         self.epoch = 0
         self.step = 0
         """Steps of the epoch that are done."""
@@ -115,7 +118,7 @@ class TrainBatchSampler(Sampler[list[Key]]):
     def __iter__(self) -> Iterator[list[Key]]:
         epoch, begin = self.epoch, self._begin
         self.step, self._begin = begin, 0
-        order = self._order(epoch)
+        order = self._order(0 if self.repeat else epoch)
         for start in range(begin * self.batch_size, len(self) * self.batch_size, self.batch_size):
             yield order[start + self.rank : start + self.batch_size : self.world_size]
 

@@ -206,3 +206,12 @@ def test_dropping_the_last_images_of_an_evaluation_is_refused() -> None:
 def test_the_order_is_near_uniform() -> None:
     first = [order(0, epoch)[0][0][1] for epoch in range(400)]
     assert abs(np.mean(first) - (LENGTH - 1) / 2) < 4 * np.std(range(LENGTH)) / 20
+
+
+def test_a_repeated_epoch_has_the_keys_of_the_first_on_any_ranks() -> None:
+    for world_size in (1, 2):
+        for rank in range(world_size):
+            given = (LENGTH, BATCH, rank, world_size, 5)
+            first, repeated = TrainBatchSampler(*given), TrainBatchSampler(*given, repeat=True)
+            repeated.set_epoch(3)
+            assert list(repeated) == list(first)
