@@ -4,11 +4,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from seg.checkpoint_files.stored_module import StoredModule
 from seg.distributed.ranks import ALONE, Ranks, share_buffers
 from seg.distributed.sharding import shard
 from seg.evaluation.metrics import Scores
@@ -40,7 +40,7 @@ Batch = dict[str, Any]
 _EQUAL_ON_ALL_RANKS: dict[str, Any] = {"sync_dist": True, "reduce_fx": "max"}
 
 
-class SegmentationModule(PixelClassifier, L.LightningModule):
+class SegmentationModule(PixelClassifier, StoredModule):
     """Trains and judges a segmentation network on batches of uint8 images and masks.
 
     A batch is `{"image": uint8 (N, C_in, H, W), "mask": uint8 (N, H, W)}`; images become floats,
@@ -158,6 +158,8 @@ class SegmentationModule(PixelClassifier, L.LightningModule):
         check_finders(self.trainer)
         if stage != "fit":
             return
+        # of this fit alone, whatever this module went through before
+        self._telemetry, self._divergence = Telemetry(self.class_names), Divergence()
         check_fit(self, self.trainer)
         if self.loss.needs_class_counts and self.trainer.ckpt_path is None:
             counts = counts_of_data(self.trainer.datamodule, self.loss)  # type: ignore[attr-defined]
@@ -165,7 +167,8 @@ class SegmentationModule(PixelClassifier, L.LightningModule):
 
     def configure_model(self) -> None:
         """Divide the network among the ranks, where the strategy is one that does so."""
-        shard(self.network, self.trainer.strategy)
+        if self._trainer is not None:  # as in load_from_checkpoint
+            shard(self.network, self._trainer.strategy)
 
     def on_validation_start(self) -> None:
         """Judge by the same running statistics on every rank, and by finite weights."""
@@ -285,10 +288,10 @@ class SegmentationModule(PixelClassifier, L.LightningModule):
         """Refuse a checkpoint of other classes before its tensors are loaded."""
         check_classes(checkpoint, self.class_names)
         calibration = checkpoint.get("calibration")
-        if calibration is not None and self.trainer.state.fn == "fit":
+        goes_on = self._trainer is not None and self._trainer.state.fn == "fit"
+        if calibration is not None and goes_on:
             log.info("The checkpoint's calibration is left out: it is void once training goes on.")
-            calibration = None
-        self.set_calibration(calibration)
-        if self._trainer is not None and self._trainer.state.fn == "fit":
+        self.set_calibration(None if goes_on else calibration)
+        if goes_on:
             self._saved_schedule = next(iter(checkpoint.get("lr_schedulers", [])), None)
-        self._telemetry.load(checkpoint)
+            self._telemetry.load(checkpoint)

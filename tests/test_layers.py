@@ -15,7 +15,7 @@ PACKAGE = ROOT / "seg"
 LAYERS = [
     {"constants", "errors"},
     {"files", "lightning_compat"},
-    {"distributed"},
+    {"checkpoint_files", "distributed"},
     {"losses", "inference", "evaluation", "calibration"},
     {"data", "networks"},
     {"audit", "training"},

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 
+from seg.checkpoint_files.contents import read_config
 from seg.errors import InputError
-from seg.lifecycle.checkpoint import read_config
 from seg.losses import CompoundLoss
 from seg.networks import hub_normalisation, is_weight_file
 

@@ -13,7 +13,8 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
-from seg.lifecycle.checkpoint import read_checkpoint, run_folder
+from seg.checkpoint_files.contents import read_checkpoint
+from seg.lifecycle.checkpoint import run_folder
 from seg.lifecycle.resuming import epoch_is_over
 
 MOST_CURVES = 30

@@ -10,8 +10,8 @@ import torch
 import yaml
 from torch import nn
 
+from seg.checkpoint_files.contents import read_config
 from seg.cli import app as cli
-from seg.lifecycle.checkpoint import read_config
 from tests.conftest import SYNTHETIC
 
 OWN = "tests.cli.test_class_arguments.Own"

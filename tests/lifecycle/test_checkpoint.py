@@ -1,74 +1,99 @@
+"""A checkpoint as a trained module: `seg.load`, and the folder of its run."""
+
+import os
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
 
+import seg as library
+from seg.data.synthetic import CLASS_COLORS, CLASS_NAMES
 from seg.errors import InputError
-from seg.lifecycle.checkpoint import read_config, run_folder
-
-NETWORK = {"class_path": "segmentation_models_pytorch.Unet", "init_args": {}}
-
-
-def save(path, **changes):
-    config = {"model": {"network": NETWORK, **changes}, "data": {}, "ckpt_path": "before.ckpt"}
-    torch.save({"config": config, "state_dict": {}}, path)
-    return str(path)
+from seg.lifecycle.checkpoint import run_folder
+from tests.lifecycle.test_old_checkpoints import CHECKPOINT, FILES, image
 
 
-def test_the_configuration_comes_without_paths_of_its_run_and_asks_for_no_weights(tmp_path):
-    network = {**NETWORK, "init_args": {"encoder_weights": "imagenet", "encoder_name": "resnet18"}}
-    path = save(tmp_path / "a.ckpt", network=network, encoder_weights="x.pth", init_from="y.ckpt")
-    config = read_config(path)
-    assert config["model"]["network"]["init_args"]["encoder_weights"] is None
-    assert config["model"]["encoder_weights"] is None
-    assert config["model"]["init_from"] is None
-    assert "ckpt_path" not in config
+@pytest.fixture
+def changed(tmp_path):
+    """A copy of a checkpoint in which entries are changed."""
+
+    def change(edit):
+        checkpoint = torch.load(CHECKPOINT, weights_only=True)
+        edit(checkpoint)
+        torch.save(checkpoint, tmp_path / "changed.ckpt")
+        return tmp_path / "changed.ckpt"
+
+    return change
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"network": {"class_path": "elsewhere.Net"}},
-        {"optimizer": "elsewhere.run_me"},
-        {
-            "loss": {
-                "class_path": "seg.losses.CompoundLoss",
-                "init_args": {"a": [{"class_path": "elsewhere.Y"}]},
-            }
-        },
-    ],
-    ids=["class", "callable", "nested"],
-)
-def test_classes_of_other_packages_are_refused_unless_trusted(tmp_path, changes):
-    path = save(tmp_path / "a.ckpt", **changes)
-    with pytest.raises(InputError, match=r"elsewhere\.\w+.*--trust elsewhere"):
-        read_config(path)
-    assert read_config(path, trust=["elsewhere"])["model"]
+def test_a_loaded_checkpoint_decides_as_its_network_did():
+    module = library.load(CHECKPOINT)
+    expected = torch.load(FILES / "version_0_1.logits.pt", weights_only=True)["logits"]
+    assert not module.training and module.device == torch.device("cpu")
+    assert module.class_names == list(CLASS_NAMES)
+    assert module.class_colors == [list(color) for color in CLASS_COLORS]
+    with torch.no_grad():
+        logits = module(image())
+    assert torch.allclose(logits[..., ::4, ::4], expected.float(), atol=2e-3)  # kept in fp16
+    assert torch.equal(module.labels(image()), logits.argmax(1).byte())
 
 
-def test_pickled_objects_are_not_loaded(tmp_path):
-    torch.save({"config": {}, "network": torch.nn.Linear(1, 1)}, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match="read safely"):
-        read_config(str(tmp_path / "a.ckpt"))
+def test_a_calibrated_checkpoint_decides_with_its_biases(changed):
+    bias = [0.0, 9.0, 0.0, 0.0, 0.0]
+    path = changed(lambda checkpoint: checkpoint.update(calibration={"logit_bias": bias}))
+    calibrated, plain = library.load(path), library.load(CHECKPOINT)
+    assert calibrated.logit_bias.tolist() == bias
+    with torch.no_grad():
+        logits = plain(image())
+    expected = (logits + torch.tensor(bias).view(-1, 1, 1)).argmax(1).byte()
+    assert torch.equal(calibrated.labels(image()), expected)
+    assert not torch.equal(expected, plain.labels(image()))
 
 
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("https://example.org/a.ckpt", "must be a local file"),
-        ("last", "no such checkpoint"),
-        ("missing.ckpt", "no such checkpoint"),
-    ],
-)
-def test_what_is_no_local_checkpoint_is_refused(path, message):
-    with pytest.raises(InputError, match=message):
-        read_config(path)
+def test_a_class_of_ones_own_is_loaded_when_its_package_is_trusted(changed, tmp_path, monkeypatch):
+    source = "import segmentation_models_pytorch as smp\nclass Net(smp.Unet):\n    pass\n"
+    (tmp_path / "elsewhere.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def rename(checkpoint):
+        checkpoint["config"]["model"]["network"]["class_path"] = "elsewhere.Net"
+
+    path = changed(rename)
+    with pytest.raises(InputError, match=r"--trust elsewhere, or trust='elsewhere' in Python\.$"):
+        library.load(path)
+    assert type(library.load(str(path), trust="elsewhere").network).__name__ == "Net"
+    assert type(library.load(path, trust=["elsewhere"]).network).__name__ == "Net"
+    with pytest.raises(InputError, match="--trust elsewhere"):
+        library.load(path, trust="elsewhere_more")
 
 
-def test_a_checkpoint_without_a_configuration_is_refused(tmp_path):
-    torch.save({"state_dict": {}}, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match="carries no configuration"):
-        read_config(str(tmp_path / "a.ckpt"))
+def test_weights_that_are_not_finite_are_refused(changed):
+    path = changed(
+        lambda checkpoint: next(iter(checkpoint["state_dict"].values())).fill_(torch.nan)
+    )
+    with pytest.raises(InputError, match="weights are not finite, such as"):
+        library.load(path)
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_line():
+    with pytest.raises(InputError, match=r"^device cuda:99: [^\n]*; use another, such as cpu\.$"):
+        library.load(CHECKPOINT, device="cuda:99")
+
+
+def test_importing_the_library_imports_no_torch():
+    code = "import sys, seg; assert callable(seg.load); assert 'torch' not in sys.modules"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 def test_a_run_is_the_folder_above_its_checkpoints(tmp_path):
     assert run_folder(str(tmp_path / "checkpoints" / "best.ckpt")) == tmp_path
     assert run_folder(str(tmp_path / "copied.ckpt")) == tmp_path
+
+
+def test_a_loaded_checkpoint_needs_nothing_beside_its_file(tmp_path, monkeypatch):
+    shutil.copy(CHECKPOINT, tmp_path / "alone.ckpt")
+    monkeypatch.chdir(tmp_path)
+    assert library.load("alone.ckpt").image_mean.shape == (3, 1, 1)

@@ -31,13 +31,14 @@ from seg.calibration import (
     prior_bias,
     sample,
 )
+from seg.checkpoint_files.contents import read_checkpoint, read_config
 from seg.cli.data_parser import data_parser
 from seg.constants import IGNORE_INDEX
 from seg.data import SegmentationDataModule
 from seg.errors import InputError
 from seg.files import refuse_overwriting, replacing
 from seg.inference.whole_images import predict_logits
-from seg.lifecycle.checkpoint import load_module, read_checkpoint, read_config
+from seg.lifecycle.checkpoint import load_module
 from seg.module import SegmentationModule
 from seg.report.tables import print_wide
 

@@ -21,9 +21,10 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from seg.checkpoint_files.contents import read_config
 from seg.errors import InputError
 from seg.files import refuse_overwriting, replacing
-from seg.lifecycle.checkpoint import load_module, read_config
+from seg.lifecycle.checkpoint import load_module
 from seg.module import SegmentationModule
 
 CLASSES = "classes.json"

@@ -7,8 +7,9 @@ import sys
 import pytest
 import torch
 
+from seg.checkpoint_files.contents import read_config
 from seg.errors import InputError
-from seg.lifecycle.checkpoint import load_module, read_config
+from seg.lifecycle.checkpoint import load_module
 from tests.cli.test_app import seg
 from tests.lifecycle.test_old_checkpoints import CHECKPOINT, FILES
 

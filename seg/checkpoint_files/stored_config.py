@@ -63,13 +63,16 @@ class _Value(NamedTuple):
     value: Any
 
 
-def check_config(path: str, config: dict[str, Any], trust: Sequence[str]) -> None:
+def check_config(
+    path: str, config: dict[str, Any], trust: Sequence[str], needs_network: bool = True
+) -> None:
     """Refuse a configuration that the parser would take for more than plain values and classes.
 
     Args:
         path: The checkpoint, for the message.
         config: The configuration that it carries.
         trust: Further packages whose classes and functions it may name.
+        needs_network: Whether it must name a network.
 
     Raises:
         InputError: Names the key, the value and, where that would help, `--trust`.
@@ -78,7 +81,8 @@ def check_config(path: str, config: dict[str, Any], trust: Sequence[str]) -> Non
         if not isinstance(config.get(section, {}), dict):
             raise InputError(f"{path}: {section} is no mapping; the checkpoint was not written so.")
     network = config.get("model", {}).get("network")
-    if not isinstance(network, dict) or not isinstance(network.get("class_path"), str):
+    named = isinstance(network, dict) and isinstance(network.get("class_path"), str)
+    if needs_network and not named:
         raise InputError(f"{path}: names no network; expected a checkpoint of `seg fit`.")
     for key, value in _values(config):
         fault = _fault(key, value, trust)
@@ -147,7 +151,7 @@ def _fault_of_class(name: str, package: str) -> str | None:
     if package not in TRUSTED:
         return (
             f"names {name}, which is outside {', '.join(TRUSTED)}; if you trust it, add "
-            f"--trust {package}."
+            f"--trust {package}, or trust={package!r} in Python."
         )
     found = _resolved(name)
     if found is None:

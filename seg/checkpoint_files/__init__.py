@@ -1,0 +1,1 @@
+"""What checkpoints say of their runs, read without running code. The module and above import it."""

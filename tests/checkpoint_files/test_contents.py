@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from seg.checkpoint_files.contents import read_config
+from seg.errors import InputError
+
+NETWORK = {"class_path": "segmentation_models_pytorch.Unet", "init_args": {}}
+
+
+def save(path, **changes):
+    config = {"model": {"network": NETWORK, **changes}, "data": {}, "ckpt_path": "before.ckpt"}
+    torch.save({"config": config, "state_dict": {}}, path)
+    return str(path)
+
+
+def test_the_configuration_comes_without_paths_of_its_run_and_asks_for_no_weights(tmp_path):
+    network = {**NETWORK, "init_args": {"encoder_weights": "imagenet", "encoder_name": "resnet18"}}
+    path = save(tmp_path / "a.ckpt", network=network, encoder_weights="x.pth", init_from="y.ckpt")
+    config = read_config(path)
+    assert config["model"]["network"]["init_args"]["encoder_weights"] is None
+    assert config["model"]["encoder_weights"] is None
+    assert config["model"]["init_from"] is None
+    assert "ckpt_path" not in config
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network": {"class_path": "elsewhere.Net"}},
+        {"optimizer": "elsewhere.run_me"},
+        {
+            "loss": {
+                "class_path": "seg.losses.CompoundLoss",
+                "init_args": {"a": [{"class_path": "elsewhere.Y"}]},
+            }
+        },
+    ],
+    ids=["class", "callable", "nested"],
+)
+def test_classes_of_other_packages_are_refused_unless_trusted(tmp_path, changes):
+    path = save(tmp_path / "a.ckpt", **changes)
+    with pytest.raises(InputError, match=r"elsewhere\.\w+.*--trust elsewhere"):
+        read_config(path)
+    assert read_config(path, trust=["elsewhere"])["model"]
+
+
+def test_pickled_objects_are_not_loaded(tmp_path):
+    torch.save({"config": {}, "network": torch.nn.Linear(1, 1)}, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match="read safely"):
+        read_config(str(tmp_path / "a.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("https://example.org/a.ckpt", "must be a local file"),
+        ("last", "no such checkpoint"),
+        ("missing.ckpt", "no such checkpoint"),
+    ],
+)
+def test_what_is_no_local_checkpoint_is_refused(path, message):
+    with pytest.raises(InputError, match=message):
+        read_config(path)
+
+
+def test_a_checkpoint_without_a_configuration_is_refused(tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match="carries no configuration"):
+        read_config(str(tmp_path / "a.ckpt"))
