@@ -14,6 +14,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from seg.checkpoint_files.contents import read_checkpoint
+from seg.errors import InputError
 from seg.lifecycle.checkpoint import run_folder
 from seg.lifecycle.resuming import epoch_is_over
 
@@ -48,6 +49,15 @@ class RunFolder:
         if getattr(rank_zero_only, "rank", 0) != 0:
             return ""
         runs = self.root / self.name
+        try:
+            return self._new_version(runs)
+        except OSError as error:
+            raise InputError(
+                f"{runs}: the run's folder cannot be made there: {error}; set "
+                "--trainer.default_root_dir to a folder that can be written to."
+            ) from error
+
+    def _new_version(self, runs: Path) -> str:
         runs.mkdir(parents=True, exist_ok=True)
         found = (re.fullmatch(r"version_(\d+)", path.name) for path in runs.iterdir())
         number = max((int(match[1]) + 1 for match in found if match), default=0)

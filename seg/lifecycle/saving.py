@@ -1,6 +1,5 @@
 """Checkpoints that are either whole or not there, whatever kills the program or fills the disk."""
 
-import os
 import shutil
 from io import BytesIO
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO, TorchCheckpointIO
 
 from seg.errors import InputError
+from seg.files import replacing
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -32,14 +32,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         target = Path(path)
-        unfinished = unfinished_name(target)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _write(checkpoint, unfinished)
-            os.replace(unfinished, target)
-            _sync_folder(target.parent)
-        except (OSError, RuntimeError) as error:
-            unfinished.unlink(missing_ok=True)
+            with replacing(target, durable=True) as unfinished, unfinished.open("wb") as file:
+                torch.save(checkpoint, file)
+        except (InputError, RuntimeError) as error:
             of_disk = _of_disk(error)
             if of_disk is None:
                 raise
@@ -52,27 +48,6 @@ def with_atomic_saving(plugins: Any, strategy: Any) -> list[Any]:
     own = any(isinstance(plugin, CheckpointIO) for plugin in given)
     own |= getattr(strategy, "_checkpoint_io", None) is not None
     return given if own else [*given, AtomicCheckpointIO()]
-
-
-def unfinished_name(target: Path) -> Path:
-    """Where a checkpoint lies while it is being written."""
-    return target.with_name(f".{target.name}.tmp")
-
-
-def _write(checkpoint: dict[str, Any], path: Path) -> None:
-    with path.open("wb") as file:
-        torch.save(checkpoint, file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a renaming to disk, which on POSIX is a write to the folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _of_disk(error: BaseException | None) -> OSError | None:

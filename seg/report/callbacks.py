@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
-from rich.console import Console
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
@@ -26,6 +25,7 @@ from seg.report.curves import plot_curves
 from seg.report.palette import default_colors
 from seg.report.previews import is_prediction, write_prediction, write_preview
 from seg.report.tables import print_per_class, read_per_class, write_per_class
+from seg.report.terminal import print_lines
 from seg.report.weights import print_weights
 
 
@@ -182,7 +182,7 @@ class RunReport(L.Callback):
         if trainer.state.fn != "fit" and trainer.is_global_zero:
             split = "test" if trainer.state.fn == "test" else "validation"
             print_per_class(record, title=f"{split} split, {record['images']} images")
-            Console().print(f"Written to {self.folder}", markup=False, soft_wrap=True)
+            print_lines([f"Written to {self.folder}"])
 
     def _best_is_kept(self, trainer: L.Trainer) -> bool:
         fitting = trainer.state.fn == "fit" and not trainer.fast_dev_run  # type: ignore[attr-defined]
@@ -289,4 +289,4 @@ class PredictionWriter(BasePredictionWriter):
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say where the files lie."""
         if trainer.is_global_zero:
-            Console().print(f"Predictions written to {self.folder}", markup=False, soft_wrap=True)
+            print_lines([f"Predictions written to {self.folder}"])

@@ -1,11 +1,11 @@
 """What is printed when a fit has ended: the scores of its weights, and what can be done next."""
 
 import lightning as L
-from rich.console import Console
 
 from seg.lifecycle.run_checkpoint import RunCheckpoint
 from seg.report.callbacks import RunReport
 from seg.report.tables import print_per_class
+from seg.report.terminal import print_lines
 
 
 def print_end_of_fit(
@@ -23,8 +23,7 @@ def print_end_of_fit(
     if report.record is not None:
         which = "best epoch" if best else "last validation"
         print_per_class(report.record, title=f"validation split, {which}")
-    for line in _lines(trainer, report, path):
-        Console().print(line, markup=False, soft_wrap=True, highlight=False)
+    print_lines(_lines(trainer, report, path))
 
 
 def _lines(trainer: L.Trainer, report: RunReport, path: str) -> list[str]:

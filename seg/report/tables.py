@@ -7,20 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from seg.files import replacing
+from seg.files import replacing, write_text
+from seg.report.terminal import UNDEFINED, print_table
 
 _TOTALS = ("miou", "pixel_accuracy", "fwiou", "images")
 _SCORES = ("iou", "dice", "precision", "recall")
 _COLUMNS = (*_SCORES, "pixels")
-_UNDEFINED = "–"
-_UNBOUNDED = 10_000
-"""Columns of a terminal on which nothing is ever wrapped."""
-
 
 Record = Mapping[str, Any]
 """Scores of one evaluation: floats in [0, 1], None or NaN where they are not defined.
@@ -47,8 +41,7 @@ def write_per_class(folder: str | Path, record: Record) -> None:
         for row in record["classes"]
     ]
     text = json.dumps({**totals, "classes": rows}, indent=2, ensure_ascii=False, allow_nan=False)
-    with replacing(Path(folder) / "per_class.json") as path:
-        path.write_text(text + "\n", encoding="utf-8")
+    write_text(Path(folder) / "per_class.json", text + "\n")
     with (
         replacing(Path(folder) / "per_class.csv") as path,
         path.open("w", encoding="utf-8", newline="") as file,
@@ -67,56 +60,29 @@ def read_per_class(folder: str | Path) -> dict[str, Any] | None:
     return record
 
 
-def per_class_table(record: Record, title: str) -> Table:
-    """The scores as a table for the terminal: a row a class, then their means.
-
-    Means leave out classes without a score. Names and title are shown letter by letter: neither
-    rich's markup nor its emoji codes count in them.
+def print_per_class(record: Record, title: str, console: Console | None = None) -> None:
+    """Prints the scores: a row a class, then their means, which leave out classes without a score.
 
     Args:
         record: The scores.
         title: Printed above.
+        console: Where to print; standard output if None.
     """
-    table = Table(title=Text(title), caption=_caption(record), box=box.SIMPLE_HEAD)
-    table.add_column("class", no_wrap=True)
-    for heading in ("IoU", "Dice", "precision", "recall", "pixels"):
-        table.add_column(heading, justify="right", no_wrap=True)
     classes = record["classes"]
     total = sum(_known(row["pixels"]) or 0 for row in classes)
-    for row in classes:
-        scores = (_score(row[key]) for key in _SCORES)
-        table.add_row(Text(row["name"]), *scores, _share(row["pixels"], total))
-    table.add_section()
     means = [record["miou"], *(_mean(row[key] for row in classes) for key in _SCORES[1:])]
-    table.add_row("mean", *map(_score, means), "", style="bold")
-    return table
-
-
-def print_per_class(record: Record, title: str, console: Console | None = None) -> None:
-    """Prints `per_class_table` with `print_wide`.
-
-    Args:
-        record: The scores.
-        title: Printed above.
-        console: Where to print; standard output if None.
-    """
-    print_wide(per_class_table(record, title), console)
-
-
-def print_wide(table: Table, console: Console | None = None) -> None:
-    """Prints a table as wide as it needs, whatever width the output claims to have.
-
-    Nothing is cut off or wrapped by rich, so that logs and pipes (80 columns) stay readable.
-
-    Args:
-        table: What to print.
-        console: Where to print; standard output if None.
-    """
-    console = console or Console()
-    table.width = console.measure(
-        table, options=console.options.update(width=_UNBOUNDED, max_width=_UNBOUNDED)
-    ).maximum
-    console.print(table, crop=False)
+    print_table(
+        title,
+        ("IoU", "Dice", "precision", "recall", "pixels"),
+        (
+            (row["name"], *(_score(row[key]) for key in _SCORES), _share(row["pixels"], total))
+            for row in classes
+        ),
+        ("mean", *map(_score, means), ""),
+        f"pixel accuracy {_score(record['pixel_accuracy'])}, "
+        f"frequency-weighted IoU {_score(record['fwiou'])}",
+        console,
+    )
 
 
 def _known(value: float | None) -> float | None:
@@ -130,19 +96,12 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _score(value: float | None) -> str:
     known = _known(value)
-    return _UNDEFINED if known is None else f"{known:.3f}"
+    return UNDEFINED if known is None else f"{known:.3f}"
 
 
 def _share(pixels: float | None, total: float) -> str:
     known = _known(pixels)
     if known is None or total <= 0:
-        return _UNDEFINED
+        return UNDEFINED
     percent = 100 * known / total
     return "<0.01 %" if 0 < percent < 0.01 else f"{percent:.2f} %"
-
-
-def _caption(record: Record) -> Text:
-    return Text(
-        f"pixel accuracy {_score(record['pixel_accuracy'])}, "
-        f"frequency-weighted IoU {_score(record['fwiou'])}"
-    )

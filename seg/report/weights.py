@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 
 from seg.losses import SegmentationLoss
-from seg.report.tables import print_wide
+from seg.report.terminal import UNDEFINED, print_table
 
 
 def print_weights(
@@ -29,14 +26,14 @@ def print_weights(
     columns = _columns(parts, len(class_names))
     if not columns:
         return
-    table = Table(title=Text("class weights by policy"), box=box.SIMPLE_HEAD)
-    table.add_column("class", no_wrap=True)
-    for heading in ("share", *columns):
-        table.add_column(Text(heading), justify="right", no_wrap=True)
     shares = (pixels / pixels.sum()).tolist()
-    for row, (name, share) in enumerate(zip(class_names, shares, strict=True)):
-        table.add_row(Text(name), f"{100 * share:.3f} %", *(c[row] for c in columns.values()))
-    print_wide(table, console)
+    rows = zip(class_names, shares, *columns.values(), strict=True)
+    print_table(
+        "class weights by policy",
+        ("share", *columns),
+        ((name, f"{100 * share:.3f} %", *cells) for name, share, *cells in rows),
+        console=console,
+    )
 
 
 def _columns(
@@ -48,6 +45,6 @@ def _columns(
         for buffer, policy in loss.policies.items():
             values = [f"{value:.4g}" for value in getattr(loss, buffer).tolist()]
             # a binary loss has one value, that of its foreground
-            cells = ["–"] * (num_classes - len(values)) + values
+            cells = [UNDEFINED] * (num_classes - len(values)) + values
             columns[f"{part}.{buffer} ({policy})" if part else f"{buffer} ({policy})"] = cells
     return columns

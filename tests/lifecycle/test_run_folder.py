@@ -216,3 +216,11 @@ def test_beyond_some_classes_their_curves_go_to_the_csv_alone_unless_asked(
     shown = curves(FIRST)
     assert ("val/iou/crack" in shown) == all_classes
     assert {"val/miou", "val/loss", "train/loss", "val/worst_class_iou"} <= shown.keys()
+
+
+def test_a_place_where_no_run_can_be_written_is_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder")
+    assert seg("fit", *RUN, f"--trainer.default_root_dir={tmp_path / 'file'}") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith(f"seg: error: {tmp_path / 'file' / 'run'}: the run's folder cannot be")
+    assert "--trainer.default_root_dir" in error

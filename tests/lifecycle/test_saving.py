@@ -11,8 +11,9 @@ from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.strategies import DDPStrategy
 
 from seg.errors import InputError
+from seg.files import unfinished_name
 from seg.lifecycle.run_checkpoint import RunCheckpoint
-from seg.lifecycle.saving import AtomicCheckpointIO, unfinished_name, with_atomic_saving
+from seg.lifecycle.saving import AtomicCheckpointIO, with_atomic_saving
 from tests.processes import LIMIT, context
 
 BIG = 60_000_000  # bytes; several tens of milliseconds to write

@@ -6,7 +6,7 @@ import math
 import pytest
 from rich.console import Console
 
-from seg.report.tables import per_class_table, print_per_class, write_per_class
+from seg.report.tables import print_per_class, write_per_class
 
 
 def scores(name, iou=0.5, pixels=100):
@@ -122,7 +122,3 @@ def test_nineteen_ordinary_classes_fit_in_eighty_columns():
 def test_without_a_console_the_table_goes_to_standard_output(capsys):
     print_per_class(record_of(scores("sky")), "test split")
     assert row_of(capsys.readouterr().out, "sky")[1] == "0.500"
-
-
-def test_the_table_has_a_row_a_class_and_one_for_the_means():
-    assert per_class_table(record_of(scores("sky"), scores("pole")), "t").row_count == 3

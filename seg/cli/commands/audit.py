@@ -5,17 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich import box
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
 from seg.audit import Recommendation, audit_data, recommend
 from seg.audit.page import audit_page
 from seg.cli.data_parser import advancing, data_parser
-from seg.files import refuse_overwriting, replacing
-from seg.report.tables import print_wide
+from seg.files import refuse_overwriting, write_text
+from seg.report.terminal import UNDEFINED, print_lines, print_table
 
 _SHOWN = 5
 _FIRST_WORDS = "# seg fit -c DATA.yaml"
@@ -34,32 +31,25 @@ def main(args: list[str]) -> int:
     written = [folder / name for name in ("audit.json", "audit.html", "recommended.yaml")]
     refuse_overwriting(written, map(str, config.config or []), _may_be_replaced)
     data = parser.instantiate(config).data
-    console = Console()
     with Progress(console=Console(stderr=True), transient=True) as bar:
         facts = audit_data(data, lambda name, total: advancing(bar, name, total))
     train = facts["splits"][data.splits["train"]]
     advice = recommend(train, data.crop_size, data.resize)
     facts["recommendation"] = advice.reasons
-    _write(folder / "audit.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    _write(folder / "audit.html", audit_page(facts))
-    _write(folder / "recommended.yaml", _recommended(advice, folder))
+    write_text(folder / "audit.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "audit.html", audit_page(facts))
+    write_text(folder / "recommended.yaml", _recommended(advice, folder))
     for name, split in facts["splits"].items():
-        print_wide(_table(name, split), console)
+        _print_table(name, split)
     lines = [*_remarks(facts), *(f"{key}: {reason}" for key, reason in advice.reasons.items())]
     lines.append(f"Written: {folder}/audit.json, audit.html, recommended.yaml")
-    for line in lines:
-        console.print(line, markup=False, soft_wrap=True, highlight=False)
+    print_lines(lines)
     return 0
 
 
 def _may_be_replaced(path: Path) -> bool:
     """Whether a file that is there is of an earlier audit; only a YAML may be the user's own."""
     return path.suffix != ".yaml" or path.read_bytes().startswith(_FIRST_WORDS.encode())
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _recommended(advice: Recommendation, folder: Path) -> str:
@@ -69,25 +59,24 @@ def _recommended(advice: Recommendation, folder: Path) -> str:
     return "\n".join([*lines, settings])
 
 
-def _table(name: str, split: dict[str, Any]) -> Table:
+def _print_table(name: str, split: dict[str, Any]) -> None:
     ratio = split["imbalance_ratio"]
-    title = f"{name}: {split['images']} images, {split['ignored_share']:.1%} ignored"
-    caption = "" if ratio is None else f"imbalance ratio {ratio:,.1f}"
-    table = Table(title=Text(title), caption=Text(caption), box=box.SIMPLE_HEAD)
-    table.add_column("class", no_wrap=True)
-    for heading in ("share", "pixels", "images", "components", "median component"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in split["classes"]:
-        median = row["median_component"]
-        table.add_row(
-            Text(row["name"]),
-            f"{100 * row['share']:.3f} %",
-            f"{row['pixels']:,}",
-            f"{row['images']:,}",
-            f"{row['components']:,}",
-            "–" if median is None else f"{median:,.1f} px",
-        )
-    return table
+    print_table(
+        f"{name}: {split['images']} images, {split['ignored_share']:.1%} ignored",
+        ("share", "pixels", "images", "components", "median component"),
+        map(_row, split["classes"]),
+        caption="" if ratio is None else f"imbalance ratio {ratio:,.1f}",
+    )
+
+
+def _row(of_class: dict[str, Any]) -> tuple[str, ...]:
+    median = of_class["median_component"]
+    return (
+        of_class["name"],
+        f"{100 * of_class['share']:.3f} %",
+        *(f"{of_class[key]:,}" for key in ("pixels", "images", "components")),
+        UNDEFINED if median is None else f"{median:,.1f} px",
+    )
 
 
 def _remarks(facts: dict[str, Any]) -> list[str]:

@@ -14,10 +14,6 @@ import lightning as L
 import numpy as np
 import torch
 from jsonargparse import ArgumentParser, Namespace
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from seg.calibration import (
     Fit,
@@ -40,7 +36,7 @@ from seg.files import refuse_overwriting, replacing
 from seg.inference.whole_images import predict_logits
 from seg.lifecycle.checkpoint import load_module
 from seg.module import SegmentationModule
-from seg.report.tables import print_wide
+from seg.report.terminal import UNDEFINED, print_lines, print_table
 
 KEPT = 2**29
 """Bytes of the histograms of all images, and of the logits of sampled pixels: 512 MiB each."""
@@ -65,8 +61,7 @@ def main(args: list[str]) -> int:
         target = Path(config.output or path.with_name(f"{path.stem}-calibrated.ckpt"))
         refuse_overwriting([target], [path], _is_calibrated)
         lines = _calibrate(config, args, target)
-    for line in lines:
-        Console().print(line, markup=False, soft_wrap=True, highlight=False)
+    print_lines(lines)
     return 0
 
 
@@ -90,7 +85,7 @@ def _calibrate(config: Namespace, args: Sequence[str], target: Path) -> list[str
         bias = prior_bias(pixels, priors)
         columns = {"prior": priors}
     columns = {"bias": bias, **columns, "ECE": errors[0], f"ECE at T={temperature:.2f}": errors[1]}
-    print_wide(_table(module.class_names, columns))
+    _print_table(module.class_names, columns)
     channels = module.loss.channels(len(module.class_names))
     found["logit_bias"] = (bias if channels > 1 else bias[1:] - bias[:1]).tolist()
     _rewrite(config.ckpt_path, target, found)
@@ -208,26 +203,22 @@ def _priors(given: dict[str, float] | list[float], class_names: Sequence[str]) -
     return np.array([given[name] for name in class_names])
 
 
-def _table(class_names: Sequence[str], columns: dict[str, Any]) -> Table:
+def _print_table(class_names: Sequence[str], columns: dict[str, Any]) -> None:
     """A row a class and one of means, for what has a mean."""
-    table = Table(title=Text("calibration"), box=box.SIMPLE_HEAD)
-    table.add_column("class", no_wrap=True)
-    for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row, name in enumerate(class_names):
-        table.add_row(Text(name), *(_cell(h, values[row]) for h, values in columns.items()))
-    table.add_section()
     means = (
         "" if heading in ("bias", "prior") else _cell(heading, np.nanmean(values))
         for heading, values in columns.items()
     )
-    table.add_row("mean", *means, style="bold")
-    return table
+    rows = (
+        (name, *(_cell(h, values[row]) for h, values in columns.items()))
+        for row, name in enumerate(class_names)
+    )
+    print_table("calibration", list(columns), rows, ("mean", *means))
 
 
 def _cell(heading: str, value: float) -> str:
     if np.isnan(value):
-        return "–"
+        return UNDEFINED
     return f"{value:+.3f}" if heading == "bias" else f"{value:.4f}"
 
 
@@ -237,6 +228,6 @@ def _rewrite(source: str | Path, target: Path, calibration: dict[str, Any] | Non
     checkpoint.pop("calibration", None)
     if calibration is not None:
         checkpoint["calibration"] = calibration
-    with replacing(target) as path:
+    with replacing(target, durable=True) as path:
         torch.save(checkpoint, path)
     return target

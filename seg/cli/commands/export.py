@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 from jsonargparse import ArgumentParser
-from rich.console import Console
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
@@ -26,6 +25,7 @@ from seg.errors import InputError
 from seg.files import refuse_overwriting, replacing
 from seg.lifecycle.checkpoint import load_module
 from seg.module import SegmentationModule
+from seg.report.terminal import print_lines
 
 CLASSES = "classes.json"
 """File in the program that has the names of its class ids, in their order."""
@@ -52,8 +52,8 @@ def main(args: list[str]) -> int:
         torch.export.save(program, file, extra_files={CLASSES: names})
     biased = "without biases" if module.logit_bias is None else "with the biases of seg calibrate"
     of = f"uint8 images (N, {module.in_channels}, {height}, {width}) to class ids, {biased}"
-    for line in (f"Written: {target}", f"From {of}: torch.export.load({str(target)!r}).module()"):
-        Console().print(line, markup=False, soft_wrap=True, highlight=False)
+    load = f"torch.export.load({str(target)!r}).module()"
+    print_lines([f"Written: {target}", f"From {of}: {load}"])
     return 0
 
 

@@ -7,18 +7,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
 
 from seg.cli.data_parser import advancing, data_parser
 from seg.data import DataError, SegmentationDataModule, SegmentationDataset
 from seg.data.splitting import Unmet, stratify
 from seg.errors import InputError
-from seg.files import refuse_overwriting, replacing
-from seg.report.tables import print_wide
+from seg.files import refuse_overwriting, write_text
+from seg.report.terminal import print_lines, print_table
 
 FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
 _FIRST_LINE = "# Written by seg split.\n"
@@ -58,12 +55,11 @@ def main(args: list[str]) -> int:
     place = _stratified(data.class_names, pixels, groups, config)
     for number, split in enumerate(splits):
         listed = sorted(name for name, p in zip(names, place, strict=True) if p == number)
-        with replacing(folder / f"{split}.txt") as path:
-            lines = (_FIRST_LINE, *(f"{name}\n" for name in listed))
-            path.write_text("".join(lines), encoding="utf-8")
-    print_wide(_table(data.class_names, splits, pixels, place))
+        lines = (_FIRST_LINE, *(f"{name}\n" for name in listed))
+        write_text(folder / f"{split}.txt", "".join(lines))
+    _print_table(data.class_names, splits, pixels, place)
     use = f"--data.split_fractions=null --data.split_files {folder}/{{split}}.txt"
-    Console().print(f"Use them with: {use}", markup=False, soft_wrap=True, highlight=False)
+    print_lines([f"Use them with: {use}"])
     return 0
 
 
@@ -133,23 +129,23 @@ def _stratified(
         ) from unmet
 
 
-def _table(
+def _print_table(
     class_names: Sequence[str],
     splits: Sequence[str],
     pixels: NDArray[np.int64],
     place: NDArray[np.int64],
-) -> Table:
+) -> None:
     """Of each class the images in every split, and its share of the pixels there."""
-    table = Table(title=Text("images, and share of the pixels"), box=box.SIMPLE_HEAD)
-    table.add_column("class", no_wrap=True)
     parts = {"all": pixels, **{s: pixels[place == i] for i, s in enumerate(splits)}}
-    for split in parts:
-        table.add_column(Text(split), justify="right", no_wrap=True)
-    for c, name in enumerate(class_names):
-        table.add_row(Text(name), *(_cell(part[:, c], part.sum()) for part in parts.values()))
-    table.add_section()
-    table.add_row("images", *(f"{len(part):,}" for part in parts.values()), style="bold")
-    return table
+    print_table(
+        "images, and share of the pixels",
+        list(parts),
+        (
+            (name, *(_cell(part[:, c], part.sum()) for part in parts.values()))
+            for c, name in enumerate(class_names)
+        ),
+        ("images", *(f"{len(part):,}" for part in parts.values())),
+    )
 
 
 def _cell(column: NDArray[np.int64], total: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from seg.data.scan.components import Regions
 from seg.data.scan.table import Scan
+from seg.errors import InputError
 from seg.files import replacing
 
 log = logging.getLogger(__name__)
@@ -81,8 +82,8 @@ class ScanMemory:
         try:
             with replacing(self.path) as path, path.open("wb") as file:
                 np.savez(file, **{**columns, **arrays})  # type: ignore[arg-type]
-        except OSError as error:
-            log.warning("%s: cannot be written (%s); masks are scanned anew.", self.path, error)
+        except InputError as error:
+            log.warning("%s The masks will be scanned anew.", error)
 
 
 def _key(path: Path) -> MaskFile:
