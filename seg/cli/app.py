@@ -34,7 +34,8 @@ from seg.lifecycle.run_folder import run_loggers
 from seg.lifecycle.saving import with_atomic_saving
 from seg.lifecycle.signals import StopOnSignal, Stopped, raising_signals
 from seg.module import SegmentationModule
-from seg.report.callbacks import PredictionWriter, RunReport
+from seg.prediction.label_images import PredictionWriter
+from seg.report.callbacks import RunReport
 from seg.report.end_of_fit import print_end_of_fit
 from seg.training.preflight import check_finders
 

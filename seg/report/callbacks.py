@@ -1,4 +1,4 @@
-"""Callbacks that leave behind what a person looks at after a run."""
+"""The callback that leaves behind what a person looks at after a run."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -7,31 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
-from seg.constants import IGNORE_INDEX
 from seg.data import SegmentationDataModule, SegmentationDataset
 from seg.data.augment.cropping import resize_image
-from seg.data.files.pairing import find_images
 from seg.data.sampling.batch_samplers import EvaluationBatchSampler
-from seg.errors import InputError
 from seg.evaluation.metrics import per_class_records
 from seg.files import refuse_overwriting
 from seg.lifecycle.run_checkpoint import RunCheckpoint
 from seg.module import SegmentationModule
+from seg.prediction.label_images import class_colors
 from seg.report.chosen_images import images_of_rare_classes
 from seg.report.curves import plot_curves
-from seg.report.palette import default_colors
-from seg.report.previews import is_prediction, write_prediction, write_preview
+from seg.report.previews import write_preview
 from seg.report.tables import print_per_class, read_per_class, write_per_class
 from seg.report.terminal import print_lines
 from seg.report.weights import print_weights
-
-
-def class_colors(module: SegmentationModule) -> list[list[int]]:
-    """The RGB colours of the module's classes, made up where the data names none."""
-    return module.class_colors or default_colors(len(module.class_names))
 
 
 class RunReport(L.Callback):
@@ -225,68 +216,3 @@ class RunReport(L.Callback):
             metrics = self.folder / "metrics.csv"
             if metrics.exists():
                 plot_curves(metrics, self.folder / "curves.png")
-
-
-class PredictionWriter(BasePredictionWriter):
-    """Writes one palette PNG an image, class ids as values, at the image's own size.
-
-    Args:
-        folder: Where the files go; subfolders of the images are kept.
-    """
-
-    def __init__(self, folder: Path):
-        super().__init__(write_interval="batch")
-        self.folder = folder
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse to overwrite an image, or a file that is no prediction.
-
-        Raises:
-            InputError: Names the file; also one that would be no input only because of its folder.
-        """
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, SegmentationDataModule):
-            raise InputError(
-                "PredictionWriter writes the images of a SegmentationDataModule with predict=…; "
-                "of other data take what trainer.predict returns."
-            )
-        dataset = data.dataset("predict")
-        assert isinstance(dataset, SegmentationDataset) and data.predict is not None
-        pairs = dataset.pairs
-        targets = [self._path(name) for name in pairs.names]
-        left_out = set(find_images(data.predict).images) - set(pairs.images)
-        refuse_overwriting([*targets, *sorted(left_out)], pairs.images, is_prediction)
-
-    def _path(self, name: str) -> Path:
-        return (self.folder / name).with_name(Path(name).name + ".png")
-
-    def write_on_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        prediction: Any,
-        batch_indices: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        """Write the labels of one batch.
-
-        Raises:
-            InputError: If a pixel has none, as a logit there is NaN.
-        """
-        assert isinstance(pl_module, SegmentationModule)
-        for name, one in zip(batch["name"], prediction, strict=True):
-            labels = one.cpu().numpy()
-            missing = int((labels == IGNORE_INDEX).sum())
-            if missing:
-                raise InputError(
-                    f"{name}: the network's logits are NaN at {missing} pixels, which have no "
-                    "label then; nothing is written of it. Use --trainer.precision 32-true."
-                )
-            write_prediction(self._path(name), labels, class_colors(pl_module))
-
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say where the files lie."""
-        if trainer.is_global_zero:
-            print_lines([f"Predictions written to {self.folder}"])

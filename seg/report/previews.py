@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 
 from seg.constants import IGNORE_INDEX
 from seg.files import replacing
-from seg.report.palette import IGNORE_COLOR
+from seg.prediction.palette import Colors, mask_palette
 
 _GAP = 8
 _MARGIN = 6
@@ -21,9 +20,6 @@ _HEADING_WIDTH = 88
 _HATCH_SHADE = 190
 _BACKGROUND = (255, 255, 255)
 _INK = (30, 30, 30)
-_WRITER = "seg predict"
-
-Colors = Sequence[Sequence[int]]
 
 
 def preview(
@@ -94,53 +90,6 @@ def write_preview(
         sheet.save(temporary, format="PNG")
 
 
-def write_prediction(path: str | Path, prediction: np.ndarray, colors: Colors) -> None:
-    """Writes class ids as a palette PNG: the pixel values are the ids, seen in class colours.
-
-    Args:
-        path: The PNG file; its folder is made if missing.
-        prediction: Class ids (H, W), `IGNORE_INDEX` where there is none.
-        colors: One RGB colour a class.
-
-    Raises:
-        ValueError: If an id has no colour.
-    """
-    palette = _palette(prediction, colors)
-    picture = Image.fromarray(prediction.astype(np.uint8))
-    picture.putpalette(palette.tobytes())
-    with replacing(path) as temporary:
-        picture.save(temporary, format="PNG", pnginfo=_mark())
-
-
-def is_prediction(path: str | Path) -> bool:
-    """Whether a file was written by `write_prediction`, so that it may be written again."""
-    try:
-        with Image.open(path) as picture:
-            return picture.info.get("Software") == _WRITER
-    except (OSError, SyntaxError):  # no picture, or a damaged one
-        return False
-
-
-def _mark() -> PngInfo:
-    info = PngInfo()
-    info.add_text("Software", _WRITER)
-    return info
-
-
-def _palette(ids: np.ndarray, colors: Colors) -> np.ndarray:
-    """uint8 (256, 3): the colour of every mask value, once all `ids` are known to have one."""
-    wrong = ids[(ids != IGNORE_INDEX) & ((ids < 0) | (ids >= len(colors)))]
-    if wrong.size:
-        raise ValueError(
-            f"class id {wrong.flat[0]} has no colour: expected 0 to {len(colors) - 1} or "
-            f"{IGNORE_INDEX} (ignored); give one colour a class."
-        )
-    palette = np.zeros((IGNORE_INDEX + 1, 3), dtype=np.uint8)
-    palette[: len(colors)] = np.asarray(colors, dtype=np.uint8)
-    palette[IGNORE_INDEX] = IGNORE_COLOR
-    return palette
-
-
 def _panels(
     image: np.ndarray,
     truth: np.ndarray | None,
@@ -172,7 +121,7 @@ def _with_room(panel: np.ndarray) -> np.ndarray:
 
 
 def _painted(ids: np.ndarray, colors: Colors, step: int = 1) -> np.ndarray:
-    palette = _palette(ids, colors)
+    palette = mask_palette(ids, colors)
     ids = ids[::step, ::step]
     painted: np.ndarray = palette[ids]  # (h, w, 3)
     height, width = ids.shape

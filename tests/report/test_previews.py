@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from seg.constants import IGNORE_INDEX
-from seg.report.palette import IGNORE_COLOR, default_colors
-from seg.report.previews import preview, write_prediction, write_preview
+from seg.prediction.palette import IGNORE_COLOR, default_colors
+from seg.report.previews import preview, write_preview
 
 COLORS = [[10, 20, 30], [200, 0, 0], [0, 200, 0]]
 IMAGE = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -56,13 +56,10 @@ def test_shapes_that_do_not_pair_are_refused():
 
 
 @pytest.mark.parametrize("wrong", [3, 254, -1])
-def test_a_class_without_a_color_is_refused(wrong, tmp_path):
+def test_a_class_without_a_color_is_refused(wrong):
     ids = np.array([[0, wrong]])
     with pytest.raises(ValueError, match=f"class id {wrong} has no colour: expected 0 to 2 or 255"):
-        write_prediction(tmp_path / "a.png", ids, COLORS)
-    with pytest.raises(ValueError, match=f"class id {wrong}"):
         preview(np.zeros((1, 2, 3), np.uint8), None, ids, COLORS)
-    assert not list(tmp_path.iterdir())
 
 
 def legend_colors(path, height):
@@ -105,25 +102,6 @@ def test_small_images_are_enlarged_by_a_whole_factor(tmp_path):
     top = next(y for y in range(len(pixels)) if (pixels[y, :scale] == IMAGE[0, 0]).all())
     shown = pixels[top : top + 6 * scale : scale, : 9 * scale : scale]
     np.testing.assert_array_equal(shown, IMAGE)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
-def test_a_written_prediction_reads_back_as_class_ids_in_class_colors(dtype, tmp_path):
-    ids = PREDICTION.astype(dtype)
-    ids[0, 0] = IGNORE_INDEX
-    write_prediction(tmp_path / "sub" / "a.png", ids, COLORS)
-    picture = Image.open(tmp_path / "sub" / "a.png")
-    assert picture.mode == "P"
-    np.testing.assert_array_equal(np.asarray(picture), ids)
-    seen = np.asarray(picture.convert("RGB"))
-    np.testing.assert_array_equal(seen[ids != IGNORE_INDEX], np.array(COLORS)[ids[ids < 3]])
-    assert seen[0, 0].tolist() == IGNORE_COLOR
-
-
-def test_a_prediction_of_every_class_id_reads_back(tmp_path):
-    ids = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    write_prediction(tmp_path / "a.png", ids, default_colors(255))
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), ids)
 
 
 @pytest.mark.parametrize(

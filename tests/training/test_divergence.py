@@ -14,12 +14,12 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
-from seg.cli.commands.export import export
 from seg.data.synthetic import SyntheticDataset
 from seg.errors import InputError, NonFiniteError
 from seg.lifecycle.checkpoint import load_module
 from seg.losses import CrossEntropyLoss
 from seg.module import SegmentationModule
+from seg.prediction.program import export
 from seg.training.divergence import INTERVAL, Divergence, _Step, non_finite
 from tests.cli.test_app import CONFIGS, run_of, seg
 from tests.conftest import SMALL, SYNTHETIC, write_pairs

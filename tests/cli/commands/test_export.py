@@ -9,11 +9,11 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from seg.cli.commands.export import CLASSES, export
 from seg.errors import InputError
 from seg.lifecycle.checkpoint import load_module
 from seg.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
 from seg.module import SegmentationModule
+from seg.prediction.program import CLASSES, export
 from tests.cli.test_app import run_of, seg
 from tests.conftest import SYNTHETIC
 

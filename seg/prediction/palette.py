@@ -1,8 +1,13 @@
 """Class colours for whoever names none."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from seg.constants import IGNORE_INDEX
+
+Colors = Sequence[Sequence[int]]
+"""One RGB colour (0 to 255) a class."""
 
 IGNORE_COLOR = [255, 255, 255]
 """RGB of ignored pixels; no default class colour comes near it."""
@@ -43,6 +48,24 @@ def default_colors(num_classes: int) -> list[list[int]]:
         colors.append([int(level) for level in grid[farthest]])
         nearest = np.minimum(nearest, np.linalg.norm(places - places[farthest], axis=1))
     return colors
+
+
+def mask_palette(ids: np.ndarray, colors: Colors) -> np.ndarray:
+    """The colour of every mask value, uint8 (256, 3), once all `ids` are known to have one.
+
+    Raises:
+        ValueError: If an id has none.
+    """
+    wrong = ids[(ids != IGNORE_INDEX) & ((ids < 0) | (ids >= len(colors)))]
+    if wrong.size:
+        raise ValueError(
+            f"class id {wrong.flat[0]} has no colour: expected 0 to {len(colors) - 1} or "
+            f"{IGNORE_INDEX} (ignored); give one colour a class."
+        )
+    palette = np.zeros((IGNORE_INDEX + 1, 3), dtype=np.uint8)
+    palette[: len(colors)] = np.asarray(colors, dtype=np.uint8)
+    palette[IGNORE_INDEX] = IGNORE_COLOR
+    return palette
 
 
 def _lab(rgb: np.ndarray) -> np.ndarray:

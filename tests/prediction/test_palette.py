@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seg.report.palette import IGNORE_COLOR, default_colors
+from seg.prediction.palette import IGNORE_COLOR, default_colors
 
 
 def test_as_many_distinct_colors_as_there_are_mask_values():
