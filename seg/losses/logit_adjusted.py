@@ -1,7 +1,6 @@
 """Cross-entropy of logits that are shifted by the classes' log priors."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from seg.losses.cross_entropy import CrossEntropyLoss, cross_entropy
 from seg.losses.reduction import Reduction
 from seg.losses.targets import Logits, Target, takes_one_sample
 from seg.losses.tracing import unreadable
+from seg.losses.waiting_weights import GivenCounts
 
 
 @takes_one_sample
@@ -80,18 +80,11 @@ class LogitAdjustedCrossEntropyLoss(SegmentationLoss):
         if priors is None:
             self.add_derived("log_prior", "training pixels")
         else:
-            self._weight_names.append("log_prior")
-            self.register_buffer("log_prior", _logarithms(priors))
+            self.add_class_vector("log_prior", _logarithms(priors))
 
-    def derive(
-        self,
-        name: str,
-        pixels: Tensor | Sequence[int],
-        image_pixels: Tensor | Sequence[int] | None,
-        class_names: Sequence[str] | None,
-    ) -> Tensor:
+    def derive(self, name: str, counts: GivenCounts) -> Tensor:
         """The log priors (C,), from the training pixels of each class."""
-        return log_priors(pixels, class_names)
+        return log_priors(counts.pixels, counts.class_names)
 
     def element_losses(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of every pixel of raw logits and whether it counts, both (N, *d)."""

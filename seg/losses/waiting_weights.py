@@ -1,7 +1,7 @@
 """Values of the classes as buffers of a loss: given, or waiting for the counts of the data."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,14 @@ from seg.losses.arguments import (
     number,
 )
 from seg.losses.class_weights import class_weights, counts_of_classes, parse_policy
+
+
+class GivenCounts(NamedTuple):
+    """The arguments of `set_class_counts`."""
+
+    pixels: Tensor | Sequence[int]
+    image_pixels: Tensor | Sequence[int] | None
+    class_names: Sequence[str] | None
 
 
 class WaitingWeights(nn.Module):
@@ -78,17 +86,9 @@ class WaitingWeights(nn.Module):
         """The values of a buffer, from the class weights (C,) of a policy."""
         return weights
 
-    def derive(
-        self,
-        name: str,
-        pixels: Tensor | Sequence[int],
-        image_pixels: Tensor | Sequence[int] | None,
-        class_names: Sequence[str] | None,
-    ) -> Tensor:
-        """The values of the buffer `name`, from the counts that `set_class_counts` was given."""
-        return self.weights_from(
-            class_weights(self.policies[name], pixels, image_pixels, class_names)
-        )
+    def derive(self, name: str, counts: GivenCounts) -> Tensor:
+        """The values of the buffer `name`, from the counts of the data."""
+        return self.weights_from(class_weights(self.policies[name], *counts))
 
     def bind(self, num_classes: int) -> None:
         """Fixes the number of classes: checks given weights, makes room for those of a policy.
@@ -129,8 +129,9 @@ class WaitingWeights(nn.Module):
             class_names: The C names, for warnings.
         """
         self.bind(len(counts_of_classes("pixels", pixels)))
+        counts = GivenCounts(pixels, image_pixels, class_names)
         for name in self.policies:
-            values = self.derive(name, pixels, image_pixels, class_names)
+            values = self.derive(name, counts)
             buffer: Tensor = getattr(self, name)
             with torch.no_grad():
                 buffer.copy_(values)
