@@ -10,6 +10,7 @@ import numpy as np
 
 from seg.data import DataError, SegmentationDataModule, SegmentationDataset
 from seg.data.files.palettes import disagreement
+from seg.data.scan.empty_classes import nothing_to_learn
 from seg.data.scan.table import Scan
 
 ROLES = ("train", "val", "test")
@@ -32,8 +33,9 @@ def audit_data(
 
     Returns:
         `{"splits": {name: facts}, "not_found": {name: message}, "duplicates": [[name, name]],
-        "palettes": [message]}`, of which the facts are those of `split_facts`, and the message
-        says where palettes differ, if they do.
+        "palettes": [message], "nothing_to_learn": [message]}`, of which the facts are those of
+        `split_facts`, and the messages say where palettes differ, if they do, and why nothing, or
+        nothing of a class, can be learnt from the training masks.
 
     Raises:
         DataError: If the training split cannot be found, or files of a split have other faults
@@ -43,6 +45,7 @@ def audit_data(
     not_found: dict[str, str] = {}
     images: dict[str, Sequence[Path]] = {}
     masks: list[tuple[Sequence[Path], Scan]] = []
+    unsettled: list[str] = []
     for role in ROLES:
         name = data.splits[role]
         try:
@@ -54,8 +57,10 @@ def audit_data(
             continue
         scan, faults = data.try_scan(role, progress(name, len(dataset)))
         splits[name] = split_facts(
-            scan, data.class_names, data.crop_in_image, list(faults.values())
+            scan, data.class_names, data.crop_in_image, [str(fault) for fault in faults.values()]
         )
+        if role == "train" and not faults and not data.allow_empty_classes:
+            unsettled = nothing_to_learn(dataset, scan, data.class_names)
         if isinstance(dataset, SegmentationDataset):
             images[name] = dataset.pairs.images
             masks.append((dataset.pairs.masks, scan))
@@ -64,6 +69,7 @@ def audit_data(
         "not_found": not_found,
         "duplicates": _duplicates(images),
         "palettes": _palettes(masks),
+        "nothing_to_learn": unsettled,
     }
 
 

@@ -31,6 +31,7 @@ def audit_page(facts: Mapping[str, Any]) -> str:
         "page.html",
         columns=_COLUMNS,
         recommendation=facts["recommendation"],
+        unsettled=facts["nothing_to_learn"],
         splits=[_split(name, split) for name, split in facts["splits"].items()],
         notes=notes,
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from torch.utils.data import DataLoader
 
 from seg.data.augment.copy_paste import Components
@@ -15,11 +14,18 @@ from seg.data.augment.transforms import TrainingTransform
 from seg.data.dataset import Sample, SegmentationDataset
 from seg.data.files.labels import Labels
 from seg.data.files.pairing import check, find_images
-from seg.data.loading import TrainLoader, WorkerLoader, default_workers, prepare_worker
+from seg.data.loading import (
+    TrainLoader,
+    WorkerLoader,
+    default_workers,
+    local_rank_first,
+    make_loader,
+)
 from seg.data.sampling.batch_samplers import EvaluationBatchSampler, TrainBatchSampler
 from seg.data.sampling.image_samplers import ImageSampler
 from seg.data.scan.class_counts import ClassCounts
-from seg.data.scan.scan_masks import Advance, accept, scan_masks
+from seg.data.scan.empty_classes import nothing_to_learn, refuse_empty
+from seg.data.scan.scan_masks import Advance, MaskFaults, accept, scan_masks
 from seg.data.scan.table import Scan
 from seg.data.settings import (
     check_counts,
@@ -57,6 +63,8 @@ class SegmentationDataModule(L.LightningDataModule):
         ignore_colors: RGB colours that are ignored in masks stored as colours.
         label_map: Value in the mask files to class id, or to 255 to ignore it. Values that are
             not listed must be class ids or 255.
+        allow_empty_classes: Whether to train, with a warning, though no training mask has a pixel
+            of some class, or most of them are ignored throughout.
         in_channels: Channels of the images.
         image_range: Low and high value, [low, high], that become 0 and 255 in images deeper than
             8 bits. Left out, the full range of their type.
@@ -98,6 +106,7 @@ class SegmentationDataModule(L.LightningDataModule):
         class_colors: list[list[int]] | None = None,
         ignore_colors: list[list[int]] | None = None,
         label_map: dict[int, int] | None = None,
+        allow_empty_classes: bool = False,
         in_channels: int = 3,
         image_range: list[float] | None = None,
         resize: list[int] | None = None,
@@ -121,10 +130,11 @@ class SegmentationDataModule(L.LightningDataModule):
         splits = {"train_split": train_split, "val_split": val_split, "test_split": test_split}
         colors = {"class_colors": class_colors, "ignore_colors": ignore_colors}
         labels: dict[str, Any] = {"label_map": label_map, **colors}
+        allowed = {"allow_empty_classes": allow_empty_classes}
         values = {"in_channels": in_channels, "image_range": image_range}
         made = {"synthetic_length": synthetic_length, "synthetic_size": synthetic_size}
         defaults = inspect.signature(SegmentationDataModule).parameters
-        refuse_unused(root, finder | splits | labels | values, made, defaults)
+        refuse_unused(root, finder | splits | labels | values | allowed, made, defaults)
         check_counts(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         check_counts(1, in_channels=in_channels, synthetic_length=synthetic_length)
         check_counts(0, num_workers=0 if num_workers is None else num_workers)
@@ -141,6 +151,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.predict = predict
+        self.allow_empty_classes = allow_empty_classes
         self.predict_output: Path | None = None
         """Folder that predictions go to; what lies in it is no input."""
         self.seed = seed
@@ -159,11 +170,14 @@ class SegmentationDataModule(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Find and check the files of the splits that a stage uses, before its first step.
 
+        A fit reads all masks, unless it knows them from an earlier scan.
+
         Args:
             stage: fit, validate, test or predict.
 
         Raises:
-            DataError: If files are missing, unreadable or of unequal sizes; all are counted.
+            DataError: If files are missing, unreadable or of unequal sizes, or in a fit masks hold
+                labels without a class, or nothing to learn a class from; all are counted.
         """
         if stage == "predict":
             if self.predict is None:
@@ -172,6 +186,11 @@ class SegmentationDataModule(L.LightningDataModule):
             self._datasets["predict"] = SegmentationDataset(pairs, **self._reading)
             return
         self._find(_STAGES[stage])
+        if stage == "fit" and self.root is not None:
+            with local_rank_first(self.trainer):  # the others take its scan from the cache
+                train, val = self.scan("train"), self.scan("val")
+            faults = nothing_to_learn(self.dataset("train"), train, self.class_names)
+            refuse_empty(train, val, faults, self.allow_empty_classes)
 
     def _find(self, roles: Sequence[str]) -> None:
         wanted = [role for role in roles if role not in self._datasets]
@@ -247,7 +266,7 @@ class SegmentationDataModule(L.LightningDataModule):
         height, width = self.crop_size
         return round(height * size[0] / base[0]), round(width * size[1] / base[1])
 
-    def try_scan(self, role: str, advance: Advance = lambda: None) -> tuple[Scan, dict[int, str]]:
+    def try_scan(self, role: str, advance: Advance = lambda: None) -> tuple[Scan, MaskFaults]:
         """As `scan`, but with what is wrong with masks by index, instead of an error."""
         dataset = self.dataset(role)
         return scan_masks(dataset, self.num_classes, self._source.memory(dataset), advance)
@@ -273,11 +292,4 @@ class SegmentationDataModule(L.LightningDataModule):
     ) -> DataLoader[Sample]:
         devices = 1 if self.trainer is None else self.trainer.num_devices
         workers = default_workers(devices) if self.num_workers is None else self.num_workers
-        return loader(
-            self._datasets[role],
-            batch_sampler=batch_sampler,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=prepare_worker,
-        )
+        return make_loader(loader, self._datasets[role], batch_sampler, workers)

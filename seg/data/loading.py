@@ -13,7 +13,10 @@ from typing import Any
 from weakref import WeakSet
 
 import cv2
-from torch.utils.data import DataLoader
+import lightning as L
+import torch
+import torch.distributed as dist
+from torch.utils.data import DataLoader, Dataset
 
 from seg.data.dataset import Sample
 from seg.data.sampling.batch_samplers import TrainBatchSampler
@@ -70,6 +73,31 @@ class TrainLoader(WorkerLoader):
         for batch in super().__iter__():
             self.batch_sampler.advance()
             yield batch
+
+
+def make_loader(
+    kind: type[WorkerLoader], dataset: Dataset[Sample], batch_sampler: Any, workers: int
+) -> WorkerLoader:
+    """A loader whose processes stay from epoch to epoch."""
+    return kind(
+        dataset,
+        batch_sampler=batch_sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=prepare_worker,
+    )
+
+
+@contextmanager
+def local_rank_first(trainer: L.Trainer | None) -> Iterator[None]:
+    """The first rank of each machine goes through it before the others do."""
+    rank = trainer.local_rank if trainer is not None and dist.is_initialized() else None
+    if rank is not None and rank > 0:
+        dist.barrier()
+    yield
+    if rank == 0:
+        dist.barrier()
 
 
 def default_workers(devices: int) -> int:

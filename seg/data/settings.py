@@ -16,7 +16,8 @@ def resolve_class_names(root: str | None, class_names: list[str] | None) -> list
         class_names: Names as configured.
 
     Raises:
-        InputError: If files have no class names, names repeat, or the synthetic set is renamed.
+        InputError: If files have fewer than two class names, or one twice, or the synthetic set is
+            renamed.
     """
     if root is None:
         own = list(synthetic.CLASS_NAMES)
@@ -29,6 +30,11 @@ def resolve_class_names(root: str | None, class_names: list[str] | None) -> list
     if not class_names:
         raise InputError(
             "data.root needs data.class_names, one name a class in the order of their ids."
+        )
+    if len(class_names) == 1:
+        raise InputError(
+            f"data.class_names has one name, {class_names[0]!r}; a loss needs two: write "
+            f"[background, {class_names[0]}]."
         )
     repeated = {name for name in class_names if class_names.count(name) > 1}
     if repeated:

@@ -50,8 +50,13 @@ def print_table(
     console.print(table, crop=False)
 
 
-def print_lines(lines: Iterable[str]) -> None:
-    """Prints lines to standard output as they are, without markup, colours or line breaks."""
+def print_lines(lines: Iterable[str], style: str = "") -> None:
+    """Prints lines to standard output as they are, without markup or line breaks.
+
+    Args:
+        lines: What to print.
+        style: Colour of all of it, such as "bold red"; a pipe gets none.
+    """
     console = Console()
     for line in lines:
-        console.print(line, markup=False, soft_wrap=True, highlight=False)
+        console.print(line, style=style, markup=False, soft_wrap=True, highlight=False)

@@ -9,8 +9,8 @@ from seg.audit.page import audit_page, bars
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
 
 
-@pytest.fixture
-def page():
+@pytest.fixture(params=[[], [HOSTILE]], ids=["settled", "unsettled"])
+def page(request):
     row = {"name": HOSTILE, "pixels": 3, "share": 1.0, "images": 1, "components": 1}
     split = {
         **{"images": 1, "ignored_share": 0.0, "imbalance_ratio": None, "sizes": {}},
@@ -22,6 +22,7 @@ def page():
             **{"splits": {HOSTILE: split}, "not_found": {"test": HOSTILE}},
             **{"palettes": [HOSTILE], "duplicates": [[HOSTILE, "b.png"]]},
             "recommendation": {"loss": HOSTILE},
+            "nothing_to_learn": request.param,
         }
     )
 

@@ -206,7 +206,7 @@ def test_without_a_file_fit_trains_the_synthetic_set(tmp_path):
     assert "crack" in [c["name"] for c in record["classes"]]
 
 
-def test_a_label_outside_the_map_ends_training_with_file_and_value_and_loses_nothing(
+def test_a_label_outside_the_map_is_refused_before_the_first_step_with_file_and_value(
     camvid_like, tmp_path, capsys
 ):
     root = tmp_path / "data"
@@ -223,7 +223,7 @@ def test_a_label_outside_the_map_ends_training_with_file_and_value_and_loses_not
     assert "02.png" in error
     assert "77" in error
     assert "data.label_map" in error
-    assert (run_of(tmp_path / "runs") / "config.yaml").exists()
+    assert not (run_of(tmp_path / "runs") / "metrics.csv").exists()
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])

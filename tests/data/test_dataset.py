@@ -160,5 +160,5 @@ def test_a_scan_names_the_files_with_an_unknown_label_and_counts_nothing_of_them
 ) -> None:
     scan, faults = scan_masks(SegmentationDataset(pairs, Labels(3)), 3)
     assert sorted(faults) == list(range(len(pairs)))
-    assert re.search(r"0.png: label 11 \(\d+ pixels\) is in neither label_map", faults[0])
+    assert re.search(r"0.png: label 11 \(\d+ pixels\) is in neither label_map", str(faults[0]))
     assert scan.pixels.sum() == 0

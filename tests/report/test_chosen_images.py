@@ -72,11 +72,10 @@ def test_the_choice_is_among_the_images_that_are_judged_in_any_order():
 def folder(tmp_path_factory):
     """Data of 23 validation images, of which one shows class 4, and a run on it."""
     root = tmp_path_factory.mktemp("previews")
-    for seed, (split, count) in enumerate((("train", 8), ("val", 23))):
-        data = root / "data"
-        write_pairs(
-            data / "images" / split, data / "masks" / split, count, (40, 56), range(4), seed
-        )
+    data = root / "data"
+    for seed, (split, count, classes) in enumerate((("train", 8, 5), ("val", 23, 4))):
+        folders = data / "images" / split, data / "masks" / split
+        write_pairs(*folders, count, (40, 56), range(classes), seed)
     rare = np.asarray(Image.open(root / "data/masks/val/13.png")).copy()
     rare[:9, :9] = 4
     Image.fromarray(rare).save(root / "data/masks/val/13.png")

@@ -15,11 +15,12 @@ from seg.files import refuse_overwriting, write_text
 from seg.report.terminal import UNDEFINED, print_lines, print_table
 
 _SHOWN = 5
+_UNSETTLED = "Nothing is recommended until that is settled, or data.allow_empty_classes is true."
 _FIRST_WORDS = "# seg fit -c DATA.yaml"
 
 
 def main(args: list[str]) -> int:
-    """Audit the data of a YAML; returns the exit status.
+    """Audit the data of a YAML; returns the exit status, 1 if there is nothing to learn from.
 
     Raises:
         InputError: If the data cannot be found or read.
@@ -34,17 +35,23 @@ def main(args: list[str]) -> int:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         facts = audit_data(data, lambda name, total: advancing(bar, name, total))
     train = facts["splits"][data.splits["train"]]
-    advice = recommend(train, data.crop_size, data.resize)
-    facts["recommendation"] = advice.reasons
-    write_text(folder / "audit.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    write_text(folder / "audit.html", audit_page(facts))
-    write_text(folder / "recommended.yaml", _recommended(advice, folder))
+    unsettled = facts["nothing_to_learn"]
+    advice = None if unsettled else recommend(train, data.crop_size, data.resize)
+    facts["recommendation"] = {} if advice is None else advice.reasons
+    write_text(written[0], json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    write_text(written[1], audit_page(facts))
+    if advice is None:
+        written.pop().unlink(missing_ok=True)
+    else:
+        write_text(written[2], _recommended(advice, folder))
+    print_lines([f"{line} {_UNSETTLED}" for line in unsettled], style="bold red")
     for name, split in facts["splits"].items():
         _print_table(name, split)
-    lines = [*_remarks(facts), *(f"{key}: {reason}" for key, reason in advice.reasons.items())]
-    lines.append(f"Written: {folder}/audit.json, audit.html, recommended.yaml")
+    reasons = facts["recommendation"].items()
+    lines = [*_remarks(facts), *(f"{key}: {reason}" for key, reason in reasons)]
+    lines.append(f"Written: {folder}/{', '.join(path.name for path in written)}")
     print_lines(lines)
-    return 0
+    return 1 if unsettled else 0
 
 
 def _may_be_replaced(path: Path) -> bool:

@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from seg.cli.data_parser import advancing, data_parser
 from seg.data import DataError, SegmentationDataModule, SegmentationDataset
+from seg.data.scan.faults import told_together
 from seg.data.splitting import Unmet, stratify
 from seg.errors import InputError
 from seg.files import refuse_overwriting, write_text
@@ -85,7 +86,7 @@ def _scanned(data: SegmentationDataModule) -> tuple[list[str], NDArray[np.int64]
         dataset = data.dataset("train")
         scan, faults = data.try_scan("train", advancing(bar, "all images", len(dataset)))
     if faults:
-        raise DataError("\n".join(faults[index] for index in sorted(faults)))
+        raise DataError(told_together([faults[index] for index in sorted(faults)]))
     assert isinstance(dataset, SegmentationDataset)
     return list(dataset.pairs.names), scan.pixels
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg.constants import IGNORE_INDEX
-from seg.data.files.headers import DataError
+from seg.data.files.headers import DataError, LabelError
 from seg.data.files.palettes import Palette, grey, pack, unpack
 from seg.errors import InputError
 
@@ -20,6 +20,7 @@ Colours = Sequence[Sequence[int]]
 Ids = NDArray[np.uint8]
 
 _LEVELS = 256
+_NEITHER = "is in neither data.class_colors nor data.ignore_colors"
 
 
 class ClassColours:
@@ -75,7 +76,8 @@ class ClassColours:
         unknown = ids == UNKNOWN
         if unknown.any():
             values, counts = np.unique(codes[unknown], return_counts=True)
-            raise DataError(f"{path}: {_unknown_colours(values, counts)}; add it to one of them.")
+            found = _by_colour(values, counts)
+            raise LabelError(path, found, f"{_NEITHER}; add it to one of them.")
         return ids
 
     def of_palette(self, palette: Palette, value_ids: Ids) -> Ids:
@@ -131,26 +133,25 @@ class ClassColours:
                 ", nor is any other that the mask shows; set data.class_colors to the colours of "
                 "the masks, or leave it out if the indices of the palette are class ids."
             )
-        return DataError(f"{path}: {_unknown_colours(palette[values], counts)}{remedy}")
+        return LabelError(path, _by_colour(palette[values], counts), f"{_NEITHER}{remedy}")
 
     def grey_fault(self, path: Path, raw: NDArray[Any], ids: Ids) -> DataError:
         """What is wrong with a grey mask that holds colours, some of `ids` are unknown."""
         values, counts = np.unique(raw[ids == UNKNOWN], return_counts=True)
         told = int(raw[self.telling[raw] > 0][0])
         codes = np.array([grey(value) for value in values])
-        return DataError(
-            f"{path}: {_unknown_colours(codes, counts)}, though {unpack(grey(told))} is; add it to "
-            f"one of them, or, if the values are class ids, say in data.label_map which class "
-            f"{told} is ({IGNORE_INDEX} to ignore it)."
+        return LabelError(
+            path,
+            _by_colour(codes, counts),
+            f"{_NEITHER}, though {unpack(grey(told))} is; add it to one of them, or, if the values "
+            f"are class ids, say in data.label_map which class {told} is ({IGNORE_INDEX} to ignore "
+            "it).",
         )
 
 
-def _unknown_colours(codes: NDArray[Any], counts: NDArray[Any]) -> str:
-    most = int(counts.argmax())
-    return (
-        f"colour {unpack(codes[most])} ({counts[most]} pixels; {len(codes)} unknown colours) "
-        "is in neither data.class_colors nor data.ignore_colors"
-    )
+def _by_colour(codes: NDArray[Any], counts: NDArray[Any]) -> dict[str, int]:
+    pairs = zip(codes.tolist(), counts.tolist(), strict=True)
+    return {f"colour {unpack(code)}": count for code, count in pairs}
 
 
 def _colour_table(

@@ -4,7 +4,7 @@ Everything that can be refused cheaply is refused here: unreadable files, pictur
 declared size, orientations a mask cannot have.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -33,6 +33,25 @@ _PNG_BITS = slice(24, 26)  # bit depth and colour type in the IHDR chunk
 
 class DataError(InputError):
     """A file, or a set of files, that cannot be used; the message names it and the remedy."""
+
+
+class LabelError(DataError):
+    """A mask with labels that have no class.
+
+    Args:
+        path: The mask.
+        labels: Pixels of each label, such as {"label 7": 12}.
+        what: What is wrong with them, and the remedy, after the labels.
+    """
+
+    def __init__(self, path: Path, labels: Mapping[str, int], what: str) -> None:
+        most = max(labels, key=lambda label: labels[label])
+        kind = most.split()[0]
+        more = f"; {len(labels)} unknown {kind}s" if len(labels) > 1 else ""
+        super().__init__(f"{path}: {most} ({labels[most]} pixels{more}) {what}")
+        self.path = path
+        self.labels = labels
+        self.what = what
 
 
 @dataclass(frozen=True)

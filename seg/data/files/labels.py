@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seg.constants import IGNORE_INDEX
 from seg.data.files.class_colors import UNKNOWN, ClassColours, Colours
 from seg.data.files.decoding import read_mask, read_mask_and_palette
-from seg.data.files.headers import DataError
+from seg.data.files.headers import DataError, LabelError
 from seg.data.files.palettes import BLACK_AND_WHITE, Palette
 from seg.errors import InputError
 
@@ -150,11 +150,12 @@ class Labels:
 
     def _unknown_value(self, path: Path, raw: NDArray[Any], ids: Ids) -> DataError:
         values, counts = np.unique(raw[ids == UNKNOWN], return_counts=True)
-        more = f" and {len(values) - 1} other values" if len(values) > 1 else ""
-        return DataError(
-            f"{path}: label {values[0]} ({counts[0]} pixels){more} is in neither label_map "
-            f"nor class ids 0..{self.num_classes - 1}; add it to data.label_map "
-            f"(map it to {IGNORE_INDEX} to ignore it)."
+        found = {f"label {v}": int(n) for v, n in zip(values, counts, strict=True)}
+        return LabelError(
+            path,
+            found,
+            f"is in neither label_map nor class ids 0..{self.num_classes - 1}; add it to "
+            f"data.label_map (map it to {IGNORE_INDEX} to ignore it).",
         )
 
 

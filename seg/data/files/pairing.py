@@ -77,7 +77,10 @@ def find_pairs(
     image_files = Files.of(image_template, mask_template)
     mask_files = Files.of(mask_template, image_template)
     offenders = [*image_files.faults, *mask_files.faults]
-    if not (image_template.folder.is_dir() and mask_template.folder.is_dir()):
+    folders = image_template.folder, mask_template.folder
+    if not any(folder.is_dir() for folder in folders):
+        offenders = [f"split {split!r}: no such folders {folders[0]} and {folders[1]}"]
+    if not all(folder.is_dir() for folder in folders):
         return Pairs((), (), offenders=tuple(offenders))
     mask_of = _mask_names(image_files.by_name, mask_files.by_name)
     if split_files is not None:

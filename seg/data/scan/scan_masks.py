@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,16 +12,19 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from seg.data.files.headers import DataError
 from seg.data.files.labels import MaskValues
-from seg.data.files.pairing import report
 from seg.data.files.palettes import disagreement
 from seg.data.scan.cache import ScanMemory
 from seg.data.scan.components import Regions, find_regions
+from seg.data.scan.faults import told_together
 from seg.data.scan.table import Scan
 
 log = logging.getLogger(__name__)
 
 Advance = Callable[[], Any]
 """Called once for every mask that is done, from any thread."""
+
+MaskFaults = dict[int, DataError]
+"""What is wrong with a mask, by its index."""
 
 
 class HasMasks(Protocol):
@@ -39,7 +42,7 @@ def scan_masks(
     num_classes: int,
     memory: ScanMemory | None = None,
     advance: Advance = lambda: None,
-) -> tuple[Scan, dict[int, str]]:
+) -> tuple[Scan, MaskFaults]:
     """Describe every mask as stored, not as augmented; threads share the work.
 
     Args:
@@ -52,7 +55,7 @@ def scan_masks(
         The scan, and what is wrong with masks that cannot be read, by index; these count nothing.
     """
     known = {} if memory is None else memory.recall()
-    faults: dict[int, str] = {}
+    faults: MaskFaults = {}
 
     def one(index: int) -> Regions:
         found = None if memory is None else known.get(memory.key(index))
@@ -61,7 +64,7 @@ def scan_masks(
                 mask = dataset.mask_values(index)
                 found = find_regions(mask.values, num_classes, mask.to_ids, mask.palette)
             except DataError as error:
-                faults[index] = str(error)
+                faults[index] = error
                 found = find_regions(np.zeros((0, 1), np.uint8), num_classes)
         advance()
         return found
@@ -73,14 +76,14 @@ def scan_masks(
     return Scan.of(regions, num_classes), faults
 
 
-def accept(scan: Scan, faults: Mapping[int, str], files: Sequence[Path]) -> Scan:
+def accept(scan: Scan, faults: MaskFaults, files: Sequence[Path]) -> Scan:
     """The scan of masks to train on; one rank warns if the palettes of the `files` differ.
 
     Raises:
         DataError: If there are faults; the message counts them.
     """
     if faults:
-        raise DataError(report([faults[index] for index in sorted(faults)]))
+        raise DataError(told_together([faults[index] for index in sorted(faults)]))
     differ = disagreement(files, scan.num_entries, scan.entries)
     if differ is not None:
         rank_zero_only(log.warning)(differ)

@@ -62,7 +62,7 @@ def test_an_unknown_label_is_named_with_file_count_and_remedy(tmp_path: Path, dt
     path = save(tmp_path / "mask.png", [[0, 7, 7, 254]], dtype)
     with pytest.raises(
         DataError,
-        match=r"mask.png: label 7 \(2 pixels\) and 1 other values is in neither label_map nor "
+        match=r"mask.png: label 7 \(2 pixels; 2 unknown labels\) is in neither label_map nor "
         r"class ids 0..2; add it to data.label_map \(map it to 255 to ignore it\)",
     ):
         Labels(3).read(path)
