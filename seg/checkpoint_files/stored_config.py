@@ -42,6 +42,7 @@ _DATA = ("root", "images", "masks", "split_files", "class_names", "predict")
 _SPLITS = ("train_split", "val_split", "test_split")
 _TEXT = {
     *("name", "model.class_names", "trainer.default_root_dir"),
+    *("model.encoder_weights", "model.init_from"),  # files that a run started from
     *(f"checkpoint.{key}" for key in ("dirpath", "filename", "monitor")),
     *(f"data.{key}" for key in (*_DATA, *_SPLITS)),
 }

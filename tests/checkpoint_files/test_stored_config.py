@@ -44,7 +44,7 @@ TEXT = [
     *("name", "trainer.default_root_dir", "data.root", "data.class_names", "data.predict"),
     *("data.images", "data.masks", "data.split_files", "model.class_names", "checkpoint.monitor"),
     *("data.train_split", "data.val_split", "data.test_split", "checkpoint.dirpath"),
-    "checkpoint.filename",
+    *("checkpoint.filename", "model.encoder_weights", "model.init_from"),
 ]
 """Keys that take paths and names of the user's own, which no parser looks into."""
 
