@@ -13,6 +13,7 @@ from seg.distributed.ranks import ALONE, Ranks, share_buffers
 from seg.distributed.sharding import shard
 from seg.evaluation.metrics import Scores
 from seg.inference import labels
+from seg.inference.input_sizes import InputSizes
 from seg.inference.pixel_classifier import PixelClassifier
 from seg.losses import SegmentationLoss
 from seg.losses.arguments import ClassValues
@@ -48,9 +49,10 @@ class SegmentationModule(PixelClassifier, StoredModule):
     matrix over whole images, at the masks' own size.
 
     Args:
-        network: Any network from (N, C_in, H, W) to logits (N, C, H, W), such as
-            segmentation_models_pytorch.Unet. The numbers of classes and of input channels are
-            filled in from the data where its constructor takes `classes` and `in_channels`.
+        network: Any network from (N, C_in, H, W) to logits (N, C, H, W), or of a lower resolution,
+            or the first of a tuple, such as segmentation_models_pytorch.Unet. The numbers of
+            classes and of input channels are filled in from the data where its constructor takes
+            `classes` and `in_channels`.
         loss: What is minimised, on logits with the classes at dim 1.
         class_names: One name a class, in the order of their ids.
         class_colors: One RGB colour a class, for pictures. Left out, they are made up.
@@ -70,6 +72,10 @@ class SegmentationModule(PixelClassifier, StoredModule):
         micro_batch_size: Images that go through the network at a time on each device, when its
             share of data.batch_size takes too much memory; the step stays the same, but for batch
             norm, which sees a micro-batch. Left out, all of the share.
+        input_stride: What both sides of the network's input must divide by; images are padded to
+            it. Left out, what a network of smp states itself.
+        input_size: Height and width of the network's input; images are resized to it, and the
+            logits back. Left out, any size goes.
         num_rare: Over how many of the rarest classes, by the true pixels of the split judged,
             miou_rare is the mean. Left out, half of the classes.
         class_counts: Training pixels of each class, for weights that are given by the name of a
@@ -95,6 +101,8 @@ class SegmentationModule(PixelClassifier, StoredModule):
         freeze_encoder_epochs: int = 0,
         encoder_lr_factor: float = 1.0,
         micro_batch_size: int | None = None,
+        input_stride: int | None = None,
+        input_size: list[int] | None = None,
         num_rare: int | None = None,
         class_counts: ClassValues | None = None,
     ):
@@ -120,6 +128,7 @@ class SegmentationModule(PixelClassifier, StoredModule):
         self._divergence = Divergence()
         self._saved_schedule: dict[str, Any] | None = None
         self._telemetry = Telemetry(class_names)
+        self.input_sizes = InputSizes.of(network, input_stride, input_size)
         check_settings(self, mean, std)
         loss.bind(len(class_names))
         if class_counts is not None:
@@ -180,9 +189,7 @@ class SegmentationModule(PixelClassifier, StoredModule):
         """Refuse weights that are not finite."""
         self._divergence.check(self)
 
-    def on_predict_start(self) -> None:
-        """Refuse weights that are not finite."""
-        self._divergence.check(self)
+    on_predict_start = on_test_start
 
     def on_train_epoch_start(self) -> None:
         """Freeze or thaw the encoder."""
@@ -229,17 +236,6 @@ class SegmentationModule(PixelClassifier, StoredModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count whole images at the masks' own size; returns their labels (N, H, W), uint8."""
-        return self._evaluate(batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """As `validation_step`, on the test split."""
-        return self._evaluate(batch)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
-        """Labels (H, W), uint8, of each image at its own size."""
-        return self.labels_of_sizes(batch["image"], batch["size"])
-
-    def _evaluate(self, batch: Batch) -> Tensor:
         check_batch(batch)
         mask = batch["mask"]
         logits = self.logits_of_size(batch["image"], mask.shape[-2:])
@@ -247,6 +243,12 @@ class SegmentationModule(PixelClassifier, StoredModule):
         self._divergence.add_labels(batch, prediction)
         self._split.update(self._parts, logits, prediction, mask)
         return prediction
+
+    test_step = validation_step
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
+        """Labels (H, W), uint8, of each image at its own size."""
+        return self.labels_of_sizes(batch["image"], batch["size"])
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the whole validation split."""

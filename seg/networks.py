@@ -168,12 +168,13 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None
     unused = [f"{k} {tuple(renamed[k].shape)}" for k in renamed if k not in taken]
     log.info("%s: took %d of %d tensors.", source, len(taken), len(target))
     if fresh:
-        log.info("  Not in it, or of another shape; made anew: %s", _some(fresh))
+        log.info("  Not in it, or of another shape; made anew: %s", some(fresh))
     if unused:
-        log.info("  Not taken from it: %s", _some(unused))
+        log.info("  Not taken from it: %s", some(unused))
 
 
-def _some(names: list[str], most: int = 20) -> str:
+def some(names: Sequence[str], most: int = 20) -> str:
+    """The first of the names, and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
 

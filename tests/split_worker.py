@@ -3,6 +3,7 @@
 import logging
 import os
 import warnings
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -32,6 +33,7 @@ from seg.losses import (
     focal_loss,
 )
 from seg.module import SegmentationModule
+from tests.own_networks import SegFormer, Stride16, ViT
 
 
 class Scaled(SegmentationLoss):
@@ -111,13 +113,33 @@ LOSSES = {
     "compound_of_learners": lambda: CompoundLoss(
         {"scaled": Scaled(), "dice": DiceLoss(), "weighted": LearntWeights(True)}, {"dice": 0.5}
     ),
+    "segformer": lambda: CrossEntropyLoss(WEIGHTS),
+    "vit": lambda: CompoundLoss({"ce": CrossEntropyLoss(WEIGHTS), "dice": DiceLoss()}),
+    "stride_16": lambda: LovaszLoss(),
     "binary_cross_entropy": lambda: BinaryCrossEntropyLoss(5.0),
     "binary_focal": lambda: BinaryFocalLoss(),
 }
 
 
+NETWORKS = {
+    "segformer": (SegFormer, {"input_stride": 32}),
+    "vit": (partial(ViT, side=32), {"input_size": [32, 32]}),
+    "stride_16": (Stride16, {"input_stride": 16}),
+}
+"""Networks that take other sizes than the images', by the name of the loss."""
+
+
 def class_names(loss):
     return ["ground", "plate", "crack"][: 2 if "Binary" in type(loss).__name__ else 3]
+
+
+def _plain(classes):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.GroupNorm(2, 8),
+        nn.ReLU(),
+        nn.Conv2d(8, classes, 3, padding=1),
+    )
 
 
 def build_module(name, **settings):
@@ -125,12 +147,8 @@ def build_module(name, **settings):
     loss = LOSSES[name]()
     names = class_names(loss)
     torch.manual_seed(7)
-    network = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
-        nn.GroupNorm(2, 8),
-        nn.ReLU(),
-        nn.Conv2d(8, loss.channels(len(names)), 3, padding=1),
-    )
+    make, sizes = NETWORKS.get(name, (_plain, {}))
+    network = make(loss.channels(len(names)))
     sgd = torch.optim.SGD
     return SegmentationModule(
         network,
@@ -140,6 +158,7 @@ def build_module(name, **settings):
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
         mean=[0.5, 0.4, 0.3],
         std=[0.2, 0.3, 0.2],
+        **sizes,
         **settings,
     ).double()
 

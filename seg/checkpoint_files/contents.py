@@ -31,6 +31,7 @@ def read_config(
     config = read_checkpoint(path).get("config")
     if not isinstance(config, dict):
         raise InputError(f"{path}: carries no configuration; expected a checkpoint of `seg fit`.")
+    config = {key: value for key, value in config.items() if key not in _OF_THE_RUN}
     model = config.get("model")
     if isinstance(model, dict):
         config["model"] = model = {k: v for k, v in model.items() if k not in without}
@@ -40,7 +41,7 @@ def read_config(
     init_args = config["model"].get("network", {}).get("init_args", {})
     if "encoder_weights" in init_args:
         init_args["encoder_weights"] = None
-    return {key: value for key, value in config.items() if key not in _OF_THE_RUN}
+    return config
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -3,13 +3,22 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from inspect import isclass
+from inspect import isclass, signature
 from pkgutil import resolve_name
 from typing import Any
 
-from jsonargparse import ArgumentParser, _typehints
+from jsonargparse import ArgumentParser, Namespace, _typehints
+from torch import nn
+
+from seg.losses import SegmentationLoss
 
 log = logging.getLogger(__name__)
+
+FROM_DATA = ("classes", "in_channels")
+"""Arguments of a network that are filled in from the data."""
+
+TO_FILL_IN = 0
+"""Stands for a number of classes or channels until the data is known."""
 
 _NAME = "discard_init_args_on_class_path_change"
 
@@ -30,20 +39,21 @@ def kept_apart(defaults: Mapping[str, Any]) -> Iterator[None]:
 
     def discard(parser_or_action: Any, before: Any, value: Any) -> None:
         """Empty in place what the class `before` was given, where `value` names another class."""
-        if not before or not any(key in before for key in ("init_args", "dict_kwargs")):
+        if not before or before["class_path"] in (None, value["class_path"]):
             return
-        if before["class_path"] in (None, value["class_path"]):
+        arguments = before.get("init_args") or {}
+        arguments = arguments if isinstance(arguments, dict) else vars(arguments)
+        later = _filled_in_later(resolve_name(value["class_path"]))
+        if not arguments and not later and "dict_kwargs" not in before:
             return
         old, new = resolve_name(before["class_path"]), resolve_name(value["class_path"])
         if old is new:
             return
-        arguments = before.get("init_args") or {}
-        arguments = arguments if isinstance(arguments, dict) else vars(arguments)
         given = _given(old, arguments, defaults)
         if given and (message := f"{new.__name__} takes no argument of {old.__name__}") not in said:
             said.add(message)
             log.info("%s before it: %s; give them after it if it needs them.", message, given)
-        arguments.clear()
+        before["init_args"] = Namespace(**later)  # type: ignore[no-untyped-call]
         before.pop("dict_kwargs", None)
 
     setattr(_typehints, _NAME, discard)
@@ -51,6 +61,14 @@ def kept_apart(defaults: Mapping[str, Any]) -> Iterator[None]:
         yield
     finally:
         setattr(_typehints, _NAME, original)
+
+
+def _filled_in_later(new: Any) -> dict[str, int]:
+    """`TO_FILL_IN` for what a network must be given and only the data can tell."""
+    if not isclass(new) or not issubclass(new, nn.Module) or issubclass(new, SegmentationLoss):
+        return {}
+    parameters = signature(new).parameters.items()
+    return {k: TO_FILL_IN for k, p in parameters if k in FROM_DATA and p.default is p.empty}
 
 
 def _given(of: Any, arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:

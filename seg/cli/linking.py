@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import Namespace
 
 from seg.checkpoint_files.contents import read_config
+from seg.cli.class_arguments import FROM_DATA, TO_FILL_IN
 from seg.errors import InputError
 from seg.losses import CompoundLoss
 from seg.networks import hub_normalisation, is_weight_file
@@ -32,10 +33,10 @@ def link_network(model: Namespace, weights_given: bool) -> None:
     init_args = model.network.init_args
     parameters = inspect.signature(_import(model.network.class_path)).parameters
     logits = _channels(model.loss, len(model.class_names))
-    for key, value in (("classes", logits), ("in_channels", model.in_channels)):
+    for key, value in zip(FROM_DATA, (logits, model.in_channels), strict=True):
         if key in parameters:
             given = init_args.get(key)
-            if given not in (None, value, parameters[key].default):
+            if given not in (None, TO_FILL_IN, value, parameters[key].default):
                 raise InputError(
                     f"model.network.init_args.{key} is {given}, but the data and the loss need "
                     f"{value}; leave it out, it is filled in."
@@ -102,9 +103,10 @@ def _as_option(config: dict[str, Any]) -> list[str]:
 
 def _network_of(config: dict[str, Any]) -> dict[str, Any]:
     model = config["model"]
-    for key in ("classes", "in_channels"):
+    for key in FROM_DATA:
         model["network"].get("init_args", {}).pop(key, None)
-    return {key: model[key] for key in ("network", "mean", "std") if model.get(key) is not None}
+    keys = ("network", "mean", "std", "input_stride", "input_size")
+    return {key: model[key] for key in keys if model.get(key) is not None}
 
 
 def _values(args: Sequence[str], key: str) -> list[str]:

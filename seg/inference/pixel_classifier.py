@@ -6,16 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seg.inference.input_sizes import InputSizes, network_logits, resized
 from seg.inference.whole_images import labels, predict_logits
 
 
 class PixelClassifier(nn.Module):
     """From uint8 images to logits and class ids; normalisation and biases travel with it.
 
-    A subclass sets `network`, and calls `set_normalisation`.
+    A subclass sets `network` and `input_sizes`, and calls `set_normalisation`.
     """
 
     network: nn.Module
+    input_sizes: InputSizes
     image_mean: Tensor
     image_std: Tensor
     logit_bias: Tensor | None
@@ -40,8 +42,7 @@ class PixelClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, C, H, W) of uint8 images (N, C_in, H, W)."""
-        logits: Tensor = self.network(self.normalise(images))
-        return logits
+        return network_logits(self.network, self.normalise(images), self.input_sizes)
 
     @torch.no_grad()
     def labels(self, images: Tensor) -> Tensor:
@@ -55,11 +56,11 @@ class PixelClassifier(nn.Module):
     def logits_of_size(self, images: Tensor, size: Sequence[int] | None) -> Tensor:
         """Logits (N, C, *size) of uint8 images (N, C_in, H, W) of any size; None leaves theirs."""
         target = None if size is None else (size[0], size[1])
-        return predict_logits(self.network, self.normalise(images), target)
+        return predict_logits(self.network, self.normalise(images), target, self.input_sizes)
 
     def labels_of_sizes(self, images: Tensor, sizes: Tensor) -> list[Tensor]:
         """Class ids of each of the images (N, C_in, H, W) at its own size, a row of (N, 2)."""
         logits = self.logits_of_size(images, None)
         pairs = zip(torch.split(logits, 1), sizes.tolist(), strict=True)
-        whole = [predict_logits(nn.Identity(), one, (h, w)) for one, (h, w) in pairs]
+        whole = [resized(one, (h, w)) for one, (h, w) in pairs]
         return [labels(one, self.logit_bias)[0] for one in whole]

@@ -1,46 +1,38 @@
 """From images to labels: padding where a network asks for it, logits at the mask's own size."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from seg.constants import IGNORE_INDEX
+from seg.inference.input_sizes import InputSizes, logits_of, resized
 
 
-def pixel_stride(network: nn.Module) -> int:
-    """The number that both sides of an input of `network` must divide by; 1 where any size goes."""
-    if not getattr(network, "requires_divisible_input_shape", False):
-        return 1
-    return int(network.encoder.output_stride)  # type: ignore[union-attr,arg-type]
-
-
-def predict_logits(network: nn.Module, images: Tensor, size: tuple[int, int] | None) -> Tensor:
+def predict_logits(
+    network: nn.Module,
+    images: Tensor,
+    size: tuple[int, int] | None,
+    sizes: InputSizes | None = None,
+) -> Tensor:
     """Logits of whole images, brought to `size`.
 
-    The images are padded at the right and the bottom with zeros (the mean colour, once normalised)
-    only as far as the network requires, and the logits are cropped by as much before they are
-    resized bilinearly. With torch's deterministic algorithms the logits of an image depend on no
-    other image of the batch, to the bit.
+    The images are padded or resized only as far as the network requires, and the logits brought
+    back to their size before they are resized bilinearly. With torch's deterministic algorithms
+    the logits of an image depend on no other image of the batch, to the bit.
 
     Args:
-        network: From (N, C_in, H, W) to logits (N, C, H, W).
+        network: From (N, C_in, H, W) to logits (N, C, h, w).
         images: Normalised images (N, C_in, H, W) of one size.
         size: Height and width of the logits wanted, in pixels; None leaves the images' size.
+        sizes: What sizes the network takes; None for what it states itself.
 
     Returns:
         Logits (N, C, *size).
     """
-    height, width = images.shape[-2:]
-    stride = pixel_stride(network)
-    pad_height, pad_width = -height % stride, -width % stride
-    if pad_height or pad_width:
-        images = F.pad(images, (0, pad_width, 0, pad_height))
-    logits = _forward(network, images)
-    logits = logits[..., :height, :width]
-    if size is None or tuple(size) == (height, width):
-        return logits
-    return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+    sizes = InputSizes.of(network) if sizes is None else sizes
+    fitted = sizes.fit(images)
+    logits = sizes.undo(_forward(network, fitted), fitted, images)
+    return logits if size is None else resized(logits, (size[0], size[1]))
 
 
 def _forward(network: nn.Module, images: Tensor) -> Tensor:
@@ -50,9 +42,8 @@ def _forward(network: nn.Module, images: Tensor) -> Tensor:
     all ranks take part in each of its passes, and have to make as many.
     """
     if torch.are_deterministic_algorithms_enabled() and not isinstance(network, FSDPModule):
-        return torch.cat([network(image) for image in torch.split(images, 1)])
-    logits: Tensor = network(images)
-    return logits
+        return torch.cat([logits_of(network(image)) for image in torch.split(images, 1)])
+    return logits_of(network(images))
 
 
 def labels(logits: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -16,11 +16,11 @@ from lightning.pytorch.strategies import (
     ModelParallelStrategy,
     SingleDeviceStrategy,
 )
-from torch import Tensor, nn
 
 from seg.errors import InputError
-from seg.inference.whole_images import pixel_stride
 from seg.losses import SegmentationLoss
+from seg.networks import some
+from seg.training.output_check import check_output
 
 log = logging.getLogger(__name__)
 
@@ -31,38 +31,21 @@ def check_fit(module: Any, trainer: L.Trainer) -> None:
     Raises:
         InputError: If the network's output does not fit, or a setting not the trainer's strategy.
     """
-    pixel = module.image_mean.new_zeros(1, module.in_channels, 1, 1)
-    check_output(module.network, module.loss, module.class_names, pixel)
+    data = getattr(trainer, "datamodule", None)
+    unused = check_output(module, getattr(data, "crop_size", None))
+    check_unused(trainer, type(module.network).__name__, unused)
     check_freezing(trainer, module.freeze_encoder_epochs)
     check_splitting(trainer, module.micro_batch_size)
     check_sharding(trainer, module.loss)
 
 
-@torch.no_grad()
-def check_output(
-    network: nn.Module, loss: SegmentationLoss, class_names: list[str], images: Tensor
-) -> None:
-    """Refuse a network whose output is no logits of these classes at the size of the image.
-
-    Args:
-        network: From images to logits.
-        loss: Decides on the number of logits a pixel.
-        class_names: The classes.
-        images: One image (1, C_in, 1, 1), of which a larger one is made.
-    """
-    side = -(-64 // pixel_stride(network)) * pixel_stride(network)
-    images = images.expand(1, -1, side, side)
-    training = network.training
-    output = network.eval()(images)
-    network.train(training)
-    expected = (1, loss.channels(len(class_names)), side, side)
-    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    if found != expected:
+def check_unused(trainer: L.Trainer, name: str, unused: Sequence[str]) -> None:
+    """Refuse parameters without gradient under DDP that waits for the gradient of each."""
+    if unused and _waits_for_all(trainer):
         raise InputError(
-            f"model.network: {type(network).__name__} turns {tuple(images.shape)} into {found}; "
-            f"expected logits {expected} for the {len(class_names)} classes {class_names} and "
-            f"{type(loss).__name__}. Set its number of output channels, and no activation, "
-            "pooling or auxiliary output."
+            f"model.network: nothing trains {some(unused)} of {name}, for which DDP would wait; "
+            "leave them out (with smp by aux_params null), or set --trainer.strategy "
+            "ddp_find_unused_parameters_true."
         )
 
 
@@ -88,6 +71,14 @@ def check_batch(batch: Any) -> None:
         )
 
 
+def _waits_for_all(trainer: L.Trainer) -> bool:
+    """Whether a step needs a gradient of every parameter."""
+    strategy = trainer.strategy
+    return isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get(
+        "find_unused_parameters"
+    )
+
+
 def check_classes(checkpoint: Mapping[str, Any], class_names: Sequence[str]) -> None:
     """Refuse a checkpoint of another number of classes."""
     names = checkpoint.get("class_names")
@@ -101,12 +92,7 @@ def check_classes(checkpoint: Mapping[str, Any], class_names: Sequence[str]) -> 
 
 def check_freezing(trainer: L.Trainer, freeze_encoder_epochs: int) -> None:
     """Refuse a frozen encoder under DDP that waits for the gradient of every parameter."""
-    strategy = trainer.strategy
-    if (
-        freeze_encoder_epochs > 0
-        and isinstance(strategy, DDPStrategy)
-        and not strategy._ddp_kwargs.get("find_unused_parameters")
-    ):
+    if freeze_encoder_epochs > 0 and _waits_for_all(trainer):
         raise InputError(
             f"model.freeze_encoder_epochs={freeze_encoder_epochs} under DDP leaves parameters "
             "without gradient; set --trainer.strategy ddp_find_unused_parameters_true."

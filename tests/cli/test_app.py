@@ -265,7 +265,7 @@ def test_a_network_of_another_number_of_classes_is_refused_before_training(tmp_p
     sizes = ["--model.network.in_channels=3", "--model.network.out_channels=4"]
     folder = ["--trainer.default_root_dir", tmp_path]
     assert seg("fit", *SYNTHETIC, *CONVOLUTION, *sizes, *folder) == 2
-    assert "expected logits (1, 5, 64, 64)" in capsys.readouterr().err
+    assert "expected logits (1, 5, 32, 32)" in capsys.readouterr().err
     assert not (run_of(tmp_path) / "checkpoints").exists()
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from seg.inference.whole_images import labels, pixel_stride, predict_logits
+from seg.inference import labels, pixel_stride, predict_logits
 
 
 def test_a_network_that_takes_any_size_sees_the_image_unpadded():

@@ -33,7 +33,6 @@ from seg.constants import IGNORE_INDEX
 from seg.data import SegmentationDataModule
 from seg.errors import InputError
 from seg.files import refuse_overwriting, replacing
-from seg.inference.whole_images import predict_logits
 from seg.lifecycle.checkpoint import load_module
 from seg.module import SegmentationModule
 from seg.report.terminal import UNDEFINED, print_lines, print_table
@@ -145,8 +144,8 @@ class _Collector(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """At the masks' own size."""
-        images, masks = self.module.normalise(batch["image"]), batch["mask"]
-        logits = predict_logits(self.module.network, images, masks.shape[-2:])
+        masks = batch["mask"]
+        logits = self.module.logits_of_size(batch["image"], masks.shape[-2:])
         pairs = [
             below_largest(z, mask, IGNORE_INDEX) for z, mask in zip(logits, masks, strict=True)
         ]
