@@ -164,7 +164,7 @@ class SegmentationModule(PixelClassifier, StoredModule):
     def setup(self, stage: str) -> None:
         """Check the network's output and resolve class weights that were given by policy."""
         warn_of_slow_bf16(self.trainer)
-        check_finders(self.trainer)
+        check_finders(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
         if stage != "fit":
             return
         # of this fit alone, whatever this module went through before

@@ -207,7 +207,7 @@ class SegCLI(LightningCLI):
             callbacks = [UnevenEvaluation(), writer(self._output)]
         self.trainer_defaults["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
-        check_finders(trainer)
+        check_finders(trainer, self.datamodule)
         if self.subcommand == "fit":
             ExactResume().attach(trainer)
         self.watchdog.guard(trainer)

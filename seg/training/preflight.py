@@ -137,8 +137,13 @@ def check_splitting(trainer: L.Trainer, micro_batch_size: int | None) -> None:
         )
 
 
-def check_finders(trainer: L.Trainer) -> None:
-    """Refuse callbacks, also those of `Tuner`, that try out settings by changing them in a run."""
+def check_finders(trainer: L.Trainer, data: Any) -> None:
+    """Refuse callbacks, also those of `Tuner`, that would change a setting within a run.
+
+    Args:
+        trainer: With the callbacks.
+        data: The data module; the batch size of one that is not ours may be searched.
+    """
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         name = type(callback).__name__
         if isinstance(callback, LearningRateFinder):
@@ -147,7 +152,7 @@ def check_finders(trainer: L.Trainer) -> None:
                 "from the optimiser's before. Leave it out, and compare rates by short runs, such "
                 "as --trainer.max_steps 200 --model.optimizer AdamW --model.optimizer.lr 3e-4."
             )
-        if isinstance(callback, BatchSizeFinder):
+        if isinstance(callback, BatchSizeFinder) and hasattr(data, "eval_batch_size"):
             raise InputError(
                 f"{name} would change data.batch_size, which is the batch of one optimiser step "
                 "and decides what is learned. Leave it out, and set model.micro_batch_size, or "

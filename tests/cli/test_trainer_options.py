@@ -4,8 +4,10 @@ import json
 
 import pytest
 from lightning.pytorch.tuner import Tuner
+from torch.utils.data import DataLoader
 
 from seg.cli import app as cli
+from seg.data import SegmentationDataModule
 from seg.errors import InputError
 from seg.losses import CrossEntropyLoss
 from seg.module import SegmentationModule
@@ -67,11 +69,34 @@ def test_a_finder_is_refused_in_one_line_that_says_what_to_do(name, tmp_path, ca
     assert list(tmp_path.rglob("*.ckpt")) == []
 
 
+class OwnData(Data):
+    """Data of one's own, whose batch size is no setting of `seg`."""
+
+    batch_size = 2
+
+    def train_dataloader(self):
+        return DataLoader(self.samples, batch_size=self.batch_size)
+
+
+def tuner_and_module(tmp_path):
+    module = SegmentationModule(unet(), CrossEntropyLoss(), NAMES)
+    module.lr = 1e-3
+    return Tuner(trainer(tmp_path, max_epochs=2)), module
+
+
 @pytest.mark.parametrize("name", FINDERS)
 def test_the_tuner_is_refused_in_python_too(name, tmp_path):
-    tuner = Tuner(trainer(tmp_path))
-    module = SegmentationModule(unet(), CrossEntropyLoss(), NAMES)
-    module.batch_size = module.lr = 2
+    tuner, module = tuner_and_module(tmp_path)
     find = tuner.lr_find if name == "LearningRateFinder" else tuner.scale_batch_size
+    size = {"synthetic_length": 8, "synthetic_size": [64, 64], "crop_size": [32, 32]}
+    data = SegmentationDataModule(**size, batch_size=2, num_workers=0)
+    module.class_names = data.class_names
     with pytest.raises(InputError, match=FINDERS[name]):
-        find(module, datamodule=Data())
+        find(module, datamodule=data)
+
+
+def test_the_batch_size_of_ones_own_data_may_be_searched(tmp_path):
+    tuner, module = tuner_and_module(tmp_path)
+    data = OwnData()
+    found = tuner.scale_batch_size(module, datamodule=data, steps_per_trial=1)
+    assert found == data.batch_size == len(data.samples)
