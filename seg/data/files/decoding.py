@@ -16,6 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
+from seg.data.files.coding import lossy_coding, refuse_missing_rows
 from seg.data.files.headers import (
     DataError,
     Header,
@@ -43,7 +44,7 @@ def read_image(
     """Decode an image to uint8 of shape (H, W, channels), upright.
 
     Args:
-        path: A JPEG, PNG, BMP, WebP or TIFF file.
+        path: A JPEG, JPEG 2000, PNG, BMP, GIF, WebP, TIFF or PNM file.
         channels: Channels wanted. Grey is repeated to 3, RGB becomes luma (Rec. 601) for 1.
         image_range: Low and high value that become 0 and 255, for samples deeper than 8 bits;
             without it, the full range of an integer type.
@@ -66,7 +67,7 @@ def read_mask(path: Path | str) -> Array:
     Palette files give indices, 1-bit files 0 and 1, and alpha is dropped.
 
     Raises:
-        DataError: If the file cannot be decoded, is a JPEG, or carries an orientation.
+        DataError: If the file cannot be decoded, is lossy, or carries an orientation.
     """
     return read_mask_and_palette(path)[0]
 
@@ -77,15 +78,16 @@ def read_mask_and_palette(path: Path | str) -> tuple[Array, Palette | None]:
     A palette in which index i is grey level i is none. That of 1-bit files is `BLACK_AND_WHITE`.
 
     Raises:
-        DataError: If the file cannot be decoded, is a JPEG, or carries an orientation.
+        DataError: If the file cannot be decoded, is lossy, or carries an orientation.
     """
     path = Path(path)
     with naming(path):
         data = path.read_bytes()
     header = read_header(path, data)
-    if header.format in ("JPEG", "MPO"):
+    lossy = lossy_coding(data, header)
+    if lossy is not None:
         raise DataError(
-            f"{path}: JPEG changes the labels of a mask; save masks as PNG from the original."
+            f"{path}: {lossy} changes the labels of a mask; save masks as PNG from the original."
         )
     if header.orientation != 1:
         raise DataError(
@@ -111,7 +113,9 @@ def _decode(
     whole = data.endswith(_JPEG_END)  # cv2 fills a truncated file with grey; Pillow raises
     if header.format == "JPEG" and header.mode in ("L", "RGB") and whole:
         return _decode_cv2(data, header), None
-    with Image.open(BytesIO(data)) as file:
+    if header.format == "PNG":
+        refuse_missing_rows(path, data, header)
+    with Image.open(BytesIO(data)) as file:  # of a GIF the first picture
         file.load()
         palette = None if not raw else BLACK_AND_WHITE if file.mode == "1" else _palette(file)
         if not raw and file.mode in ("P", "PA", "CMYK", "RGBa", "La"):

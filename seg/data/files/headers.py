@@ -19,7 +19,10 @@ from seg.errors import InputError
 MAX_PIXELS = 300_000_000
 """Height times width above which a picture is refused before it is decoded."""
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".jp2"}
+    | {".pbm", ".pgm", ".pnm", ".ppm"}
+)
 """Lower-case extensions that count as pictures; other files in a folder are skipped."""
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is lower; ours is checked below
@@ -67,6 +70,7 @@ class Header:
         colour_type: Colour type of a PNG (0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGBA).
         mode: Pillow's name of the pixels, such as "RGB" or "P"; empty for a TIFF.
         alpha: Whether the last channel is declared to be alpha.
+        compression: That of a TIFF, by its number; 1 is none.
     """
 
     height: int
@@ -77,6 +81,7 @@ class Header:
     colour_type: int = -1
     mode: str = ""
     alpha: bool = False
+    compression: int = 1
 
 
 @contextmanager
@@ -169,6 +174,7 @@ def _tiff_header(stream: BinaryIO) -> Header:
             orientation=int(tag.value) if tag else 1,
             format="TIFF",
             alpha=bool(page.extrasamples) and page.extrasamples[-1] in _TIFF_ALPHA,
+            compression=int(page.compression),
         )
 
 

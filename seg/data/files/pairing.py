@@ -17,6 +17,7 @@ from seg.files import same_file
 
 _SHOWN = 10
 _THREADS = 8
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 Size = tuple[int, int]
 
@@ -209,7 +210,7 @@ def _check_one(image: Path, mask: Path | None) -> Size | str:
         found = size(image)
         if mask is None:
             return found
-        if mask.suffix.lower() in (".jpg", ".jpeg"):
+        if mask.suffix.lower() in _JPEG:
             return f"{mask}: a mask must not be a JPEG, which changes labels; save it as PNG"
         mask_size = size(mask)
     except DataError as error:
