@@ -54,6 +54,9 @@ _CLASSES = {
 }
 """Last names of keys whose dotted text is always the name of a class."""
 
+_MOST = 2**18
+"""Bytes of a file of text that is looked into."""
+
 _SECTIONS = ("model", "data", "trainer", "checkpoint")
 
 
@@ -131,8 +134,11 @@ def _fault_of_text(key: str, text: str, trust: Sequence[str]) -> str | None:
         read = text
     if isinstance(read, dict | list) and _names_something(read):
         return f"holds {text!r}: YAML within a text, which the parser would read."
-    if os.path.isfile(text):
-        return f"holds {text!r}: the name of a file, which the parser would read."
+    if os.path.isfile(text) and _fault_of_file(key, text, trust):
+        return (
+            f"holds {text!r}: the name of a file of text, which the parser would read, and which "
+            "is large or names classes; move it, and give its new name as an option."
+        )
     if not isinstance(read, str):
         return None
     package, _, rest = read.partition(".")
@@ -140,6 +146,22 @@ def _fault_of_text(key: str, text: str, trust: Sequence[str]) -> str | None:
         return None
     wants_class = key.rpartition(".")[2] in _CLASSES
     return _fault_of_class(read, package) if wants_class or _is_package(package) else None
+
+
+def _fault_of_file(key: str, path: str, trust: Sequence[str]) -> bool:
+    """Whether a file, if the parser read it, would be more than plain values, or is too large."""
+    with open(path, "rb") as file:
+        content = file.read(_MOST + 1)
+    if b"\0" in content or len(content) > _MOST:
+        return b"\0" not in content  # else it is no text, which the parser cannot read either
+    try:
+        read = yaml.safe_load(content.decode())
+    except (UnicodeDecodeError, yaml.YAMLError):
+        return False
+    if isinstance(read, dict | list):
+        return _names_something(read)
+    text = str(read)
+    return os.path.isfile(text) or _fault_of_text(key, text, trust) is not None
 
 
 def _names_something(read: dict[Any, Any] | list[Any]) -> bool:
