@@ -127,9 +127,9 @@ class SegCLI(LightningCLI):
             if action.dest == "model.network":
                 # of thousands of known modules, the help would list all
                 action.extra_help = lambda: ", any torch.nn.Module"  # type: ignore[attr-defined]
-        names = ("data.root", "data.class_names")
+        names = ("data.root", "data.class_names", "data.dataset")
         parser.link_arguments(names, "model.class_names", compute_fn=resolve_class_names)
-        colors = ("data.root", "data.class_colors")
+        colors = ("data.root", "data.class_colors", "data.dataset")
         parser.link_arguments(colors, "model.class_colors", compute_fn=resolve_class_colors)
         parser.link_arguments("data.in_channels", "model.in_channels")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)

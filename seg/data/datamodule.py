@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,13 @@ from seg.data.augment.transforms import TrainingTransform
 from seg.data.dataset import Sample, SegmentationDataset
 from seg.data.files.labels import Labels
 from seg.data.files.pairing import check, find_images
-from seg.data.loading import (
-    TrainLoader,
-    WorkerLoader,
-    default_workers,
-    local_rank_first,
-    make_loader,
-)
+from seg.data.loading import TrainLoader, WorkerLoader, local_rank_first, make_loader
+from seg.data.own_dataset import DatasetFactory
 from seg.data.sampling.batch_samplers import EvaluationBatchSampler, TrainBatchSampler
 from seg.data.sampling.image_samplers import ImageSampler
 from seg.data.scan.class_counts import ClassCounts
 from seg.data.scan.empty_classes import nothing_to_learn, refuse_empty
-from seg.data.scan.scan_masks import Advance, MaskFaults, accept, scan_masks
+from seg.data.scan.scan_masks import Advance, MaskFaults, accept
 from seg.data.scan.table import Scan
 from seg.data.settings import (
     check_counts,
@@ -34,17 +30,17 @@ from seg.data.settings import (
     resolve_class_colors,
     resolve_class_names,
 )
-from seg.data.sources import AnyDataset, FileSource, Source, SyntheticSource
+from seg.data.sources import AnyDataset, FileSource, OwnSource, Source, SyntheticSource
 from seg.errors import InputError
 
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
 
 class SegmentationDataModule(L.LightningDataModule):
-    """Images and masks in folders, or the synthetic set that comes with the program.
+    """Images and masks in folders, a data set of one's own, or the synthetic set.
 
     Args:
-        root: Folder of the data. Left out: a synthetic set, made on the fly.
+        root: Folder of the data. Left out, with dataset: a synthetic set, made on the fly.
         images: Folder of the images below root; {split} is replaced by the name of the split.
             Searched recursively; an image and its mask share their path but for the extension.
             Where their names differ, what they share is {stem}: "{split}/{stem}_image".
@@ -57,7 +53,7 @@ class SegmentationDataModule(L.LightningDataModule):
         train_split: Name of the split to train on.
         val_split: Name of the split that validates.
         test_split: Name of the split that tests.
-        class_names: One name a class, in the order of their ids. Required with root.
+        class_names: One name a class, in the order of their ids. Required with root or dataset.
         class_colors: One RGB colour a class: for pictures, and to read masks stored as colours or
             with a palette, whose indices are then not looked at.
         ignore_colors: RGB colours that are ignored in masks stored as colours.
@@ -86,6 +82,8 @@ class SegmentationDataModule(L.LightningDataModule):
         seed: Seed of the order and the augmentation of training samples.
         synthetic_length: Training images of the synthetic set; validation and test have a quarter.
         synthetic_size: Height and width of the synthetic images.
+        dataset: Instead of root, a torch Dataset of your own, made from the name of a split, of
+            {"image": uint8 array (H, W, C) or tensor (C, H, W), "mask": integers (H, W)}.
 
     Raises:
         InputError: If an option is out of range, or does not apply.
@@ -121,27 +119,27 @@ class SegmentationDataModule(L.LightningDataModule):
         seed: int = 0,
         synthetic_length: int = 128,
         synthetic_size: list[int] = [128, 128],  # noqa: B006
+        dataset: DatasetFactory | None = None,
     ) -> None:
         super().__init__()
         # a rank may have no image at all when there are fewer than ranks
         self.allow_zero_length_dataloader_with_multiple_devices = True
         finder: dict[str, Any] = {"images": images, "masks": masks, "split_files": split_files}
         finder |= {"split_fractions": split_fractions, "split_seed": split_seed}
+        files = finder | {"ignore_colors": ignore_colors, "image_range": image_range}
         splits = {"train_split": train_split, "val_split": val_split, "test_split": test_split}
-        colors = {"class_colors": class_colors, "ignore_colors": ignore_colors}
-        labels: dict[str, Any] = {"label_map": label_map, **colors}
-        allowed = {"allow_empty_classes": allow_empty_classes}
-        values = {"in_channels": in_channels, "image_range": image_range}
+        given: dict[str, Any] = {"class_colors": class_colors, "label_map": label_map}
+        given |= {"in_channels": in_channels, "allow_empty_classes": allow_empty_classes}
         made = {"synthetic_length": synthetic_length, "synthetic_size": synthetic_size}
         defaults = inspect.signature(SegmentationDataModule).parameters
-        refuse_unused(root, finder | splits | labels | values | allowed, made, defaults)
+        refuse_unused(root, dataset, files, splits | given, made, defaults)
         check_counts(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
         check_counts(1, in_channels=in_channels, synthetic_length=synthetic_length)
         check_counts(0, num_workers=0 if num_workers is None else num_workers)
         check_image_range(image_range)
-        self.class_names = resolve_class_names(root, class_names)
+        self.class_names = resolve_class_names(root, class_names, dataset)
         self.num_classes = len(self.class_names)
-        self.class_colors = resolve_class_colors(root, class_colors)
+        self.class_colors = resolve_class_colors(root, class_colors, dataset)
         self.in_channels = in_channels
         self.root = root
         self.splits = {role: splits[f"{role}_split"] for role in ("train", "val", "test")}
@@ -159,11 +157,13 @@ class SegmentationDataModule(L.LightningDataModule):
         self._reading: dict[str, Any] = reading
         self._source: Source = SyntheticSource(synthetic_length, synthetic_size, resize, seed)
         if root is not None:
-            table = Labels(self.num_classes, **labels)
-            self._source = FileSource(root, self.splits, finder, table, reading, seed)
-        self._transform = TrainingTransform(
-            crop_size, resize, scale_jitter, transforms, in_channels
-        )
+            labels = Labels(self.num_classes, label_map, class_colors, ignore_colors)
+            self._source = FileSource(root, self.splits, finder, labels, reading, seed)
+        elif dataset is not None:
+            labels = Labels(self.num_classes, label_map)
+            self._source = OwnSource(dataset, self.splits, labels, in_channels, resize, seed)
+        cropping = crop_size, resize, scale_jitter
+        self._transform = TrainingTransform(*cropping, transforms, in_channels)
         self._datasets: dict[str, AnyDataset] = {}
         self._scans: dict[str, Scan] = {}
 
@@ -186,8 +186,9 @@ class SegmentationDataModule(L.LightningDataModule):
             self._datasets["predict"] = SegmentationDataset(pairs, **self._reading)
             return
         self._find(_STAGES[stage])
-        if stage == "fit" and self.root is not None:
-            with local_rank_first(self.trainer):  # the others take its scan from the cache
+        if stage == "fit" and not isinstance(self._source, SyntheticSource):
+            # the others take its scan of files from the cache
+            with nullcontext() if self.root is None else local_rank_first(self.trainer):
                 train, val = self.scan("train"), self.scan("val")
             faults = nothing_to_learn(self.dataset("train"), train, self.class_names)
             refuse_empty(train, val, faults, self.allow_empty_classes)
@@ -268,8 +269,8 @@ class SegmentationDataModule(L.LightningDataModule):
 
     def try_scan(self, role: str, advance: Advance = lambda: None) -> tuple[Scan, MaskFaults]:
         """As `scan`, but with what is wrong with masks by index, instead of an error."""
-        dataset = self.dataset(role)
-        return scan_masks(dataset, self.num_classes, self._source.memory(dataset), advance)
+        known = self._scans.get(role)
+        return self._source.scan(self.dataset(role), advance) if known is None else (known, {})
 
     def _place(self) -> tuple[int, int]:
         """Rank and number of ranks, of those that divide the samples among them."""
@@ -290,6 +291,5 @@ class SegmentationDataModule(L.LightningDataModule):
         batch_sampler: TrainBatchSampler | EvaluationBatchSampler,
         loader: type[WorkerLoader] = WorkerLoader,
     ) -> DataLoader[Sample]:
-        devices = 1 if self.trainer is None else self.trainer.num_devices
-        workers = default_workers(devices) if self.num_workers is None else self.num_workers
-        return make_loader(loader, self._datasets[role], batch_sampler, workers)
+        given = self._datasets[role], batch_sampler, self.num_workers
+        return make_loader(loader, *given, self.trainer)

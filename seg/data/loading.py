@@ -76,9 +76,15 @@ class TrainLoader(WorkerLoader):
 
 
 def make_loader(
-    kind: type[WorkerLoader], dataset: Dataset[Sample], batch_sampler: Any, workers: int
+    kind: type[WorkerLoader],
+    dataset: Dataset[Sample],
+    batch_sampler: Any,
+    workers: int | None,
+    trainer: L.Trainer | None,
 ) -> WorkerLoader:
-    """A loader whose processes stay from epoch to epoch."""
+    """A loader whose processes, by default `default_workers`, stay from epoch to epoch."""
+    if workers is None:
+        workers = default_workers(1 if trainer is None else trainer.num_devices)
     return kind(
         dataset,
         batch_sampler=batch_sampler,

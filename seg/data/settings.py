@@ -8,18 +8,21 @@ from seg.data import synthetic
 from seg.errors import InputError
 
 
-def resolve_class_names(root: str | None, class_names: list[str] | None) -> list[str]:
+def resolve_class_names(
+    root: str | None, class_names: list[str] | None, dataset: Any = None
+) -> list[str]:
     """Names of the classes in the order of their ids, known before any file is opened.
 
     Args:
         root: Folder of the data; None for the synthetic set.
         class_names: Names as configured.
+        dataset: What makes data sets of the user's own; None without.
 
     Raises:
-        InputError: If files have fewer than two class names, or one twice, or the synthetic set is
-            renamed.
+        InputError: If files, or data sets of the user's own, have fewer than two class names, or
+            one twice, or the synthetic set is renamed.
     """
-    if root is None:
+    if root is None and dataset is None:
         own = list(synthetic.CLASS_NAMES)
         if class_names not in (None, own):
             raise InputError(
@@ -29,7 +32,8 @@ def resolve_class_names(root: str | None, class_names: list[str] | None) -> list
         return own
     if not class_names:
         raise InputError(
-            "data.root needs data.class_names, one name a class in the order of their ids."
+            f"data.{'root' if dataset is None else 'dataset'} needs data.class_names, one name a "
+            "class in the order of their ids."
         )
     if len(class_names) == 1:
         raise InputError(
@@ -43,33 +47,45 @@ def resolve_class_names(root: str | None, class_names: list[str] | None) -> list
 
 
 def resolve_class_colors(
-    root: str | None, class_colors: list[list[int]] | None
+    root: str | None, class_colors: list[list[int]] | None, dataset: Any = None
 ) -> list[list[int]] | None:
     """RGB colours of the classes as configured, or those of the synthetic set."""
-    return [list(color) for color in synthetic.CLASS_COLORS] if root is None else class_colors
+    given = root is not None or dataset is not None
+    return class_colors if given else [list(color) for color in synthetic.CLASS_COLORS]
 
 
 def refuse_unused(
     root: str | None,
+    dataset: Any,
     of_files: Mapping[str, Any],
+    of_any: Mapping[str, Any],
     of_synthetic: Mapping[str, Any],
     parameters: Mapping[str, Parameter],
 ) -> None:
-    """Refuse options of files where there are none, and those of the synthetic set with files.
+    """Refuse options of another kind of data: files, data sets of the user's own, the synthetic.
 
     Args:
-        root: Folder of the data; None for the synthetic set.
-        of_files: Values of the options of files, by name.
+        root: Folder of the data, if that is files.
+        dataset: What makes data sets of the user's own, if it is these.
+        of_files: Values of the options of files alone, by name.
+        of_any: Values of the options of all but the synthetic set, by name.
         of_synthetic: Values of the options of the synthetic set, by name.
         parameters: All options, with their defaults.
 
     Raises:
         InputError: Names the options.
     """
-    refused = of_files if root is None else of_synthetic
+    if root is not None and dataset is not None:
+        raise InputError(
+            f"data.root {root} beside data.dataset: samples come from one of them; leave one out."
+        )
+    refused, remedy = {**of_files, **of_any}, "set data.root to your data"
+    if root is not None:
+        refused, remedy = {**of_synthetic}, "leave out data.root"
+    elif dataset is not None:
+        refused, remedy = {**of_files, **of_synthetic}, "leave out data.dataset"
     changed = [f"data.{k}" for k, value in refused.items() if value != parameters[k].default]
     if changed:
-        remedy = "set data.root to your data" if root is None else "leave out data.root"
         raise InputError(f"{', '.join(changed)} has no effect here; {remedy} or leave it out.")
 
 

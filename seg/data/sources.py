@@ -1,16 +1,21 @@
-"""Where the splits of a data set come from: files, or the program itself."""
+"""Where the splits of a data set come from: files, the program itself, or the user's own class."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from seg.data.augment.transforms import TrainingTransform
 from seg.data.dataset import SegmentationDataset
+from seg.data.files.headers import DataError
 from seg.data.files.labels import Labels
 from seg.data.files.pairing import check, find_pairs
+from seg.data.own_dataset import DatasetFactory, OwnDataset
 from seg.data.scan.cache import ScanMemory
-from seg.data.synthetic import SyntheticDataset
+from seg.data.scan.scan_masks import Advance, MaskFaults, scan_masks
+from seg.data.scan.table import Scan
+from seg.data.synthetic import CLASS_NAMES, SyntheticDataset
+from seg.errors import InputError
 
-AnyDataset = SegmentationDataset | SyntheticDataset
+AnyDataset = SegmentationDataset | SyntheticDataset | OwnDataset
 
 
 class Source(Protocol):
@@ -24,8 +29,8 @@ class Source(Protocol):
         """
         ...
 
-    def memory(self, dataset: AnyDataset) -> ScanMemory | None:
-        """Where the scans of the split's masks are kept, where they can be."""
+    def scan(self, dataset: AnyDataset, advance: Advance) -> tuple[Scan, MaskFaults]:
+        """As `scan_masks`, of a split that was found."""
         ...
 
 
@@ -71,11 +76,12 @@ class FileSource:
             for role, pairs in zip(roles, found, strict=True)
         }
 
-    def memory(self, dataset: AnyDataset) -> ScanMemory:
-        """As `Source.memory`."""
+    def scan(self, dataset: AnyDataset, advance: Advance) -> tuple[Scan, MaskFaults]:
+        """As `Source.scan`; what is known of files that did not change is not read again."""
         assert isinstance(dataset, SegmentationDataset)
         masks, labels = dataset.pairs.masks, self.labels
-        return ScanMemory(self.root, masks, labels.fingerprint, labels.num_classes)
+        memory = ScanMemory(self.root, masks, labels.fingerprint, labels.num_classes)
+        return scan_masks(dataset, labels.num_classes, memory, advance)
 
 
 class SyntheticSource:
@@ -110,5 +116,71 @@ class SyntheticSource:
             for role in roles
         }
 
-    def memory(self, dataset: AnyDataset) -> None:
-        """As `Source.memory`: pictures are made faster than read."""
+    def scan(self, dataset: AnyDataset, advance: Advance) -> tuple[Scan, MaskFaults]:
+        """As `Source.scan`; pictures are made faster than read."""
+        return scan_masks(dataset, len(CLASS_NAMES), None, advance)
+
+
+class OwnSource:
+    """Data sets of the user's own.
+
+    Args:
+        make: From the name of a split to its data set.
+        splits: Name of the split of each role.
+        labels: From values of the masks to class ids.
+        channels: Channels of the images.
+        resize: As in `OwnDataset`.
+        seed: Seed of the augmentation.
+
+    Raises:
+        InputError: If `make` is a data set already.
+    """
+
+    def __init__(
+        self,
+        make: DatasetFactory,
+        splits: Mapping[str, str],
+        labels: Labels,
+        channels: int,
+        resize: Sequence[int] | None,
+        seed: int,
+    ) -> None:
+        if not callable(make):
+            raise InputError(
+                f"data.dataset: an object of {type(make).__name__}; expected a class or a function "
+                "that makes the data set of a split from its name, such as lambda split: ..."
+            )
+        self.make = make
+        self.splits = splits
+        self.labels = labels
+        self.channels = channels
+        self.resize = resize
+        self.seed = seed
+
+    def find(self, roles: Sequence[str], transform: TrainingTransform) -> dict[str, AnyDataset]:
+        """As `Source.find`."""
+        return {
+            role: OwnDataset(
+                self._made(self.splits[role]),
+                self.splits[role],
+                self.labels,
+                self.channels,
+                transform if role == "train" else None,
+                self.resize,
+                self.seed,
+            )
+            for role in roles
+        }
+
+    def scan(self, dataset: AnyDataset, advance: Advance) -> tuple[Scan, MaskFaults]:
+        """As `Source.scan`; one sample is read after the other, as its code may not allow more."""
+        return scan_masks(dataset, self.labels.num_classes, None, advance, threads=1)
+
+    def _made(self, split: str) -> Any:
+        try:
+            return self.make(split)
+        except InputError:
+            raise
+        except Exception as error:
+            kind = type(error).__name__
+            raise DataError(f"data.dataset: the split {split}: {kind}: {error}") from error

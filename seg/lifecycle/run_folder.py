@@ -112,6 +112,13 @@ class RunTensorBoardLogger(TensorBoardLogger):
         return self._folder.version
 
 
+def _name_of(data: Namespace) -> str:
+    """Name of data that have no folder."""
+    own = data.get("dataset")
+    path = getattr(own, "class_path", None) or getattr(own, "__name__", None)
+    return "quickstart" if own is None else str(path).rpartition(".")[2]
+
+
 def run_loggers(config: Namespace, given: Any) -> list[Logger]:
     """The loggers of a run: its own, whose folder is the run's, and those that were configured.
 
@@ -122,7 +129,7 @@ def run_loggers(config: Namespace, given: Any) -> list[Logger]:
     """
     name = config.name
     if name is None:
-        name = Path(config.data.root).resolve().name if config.data.root else "quickstart"
+        name = Path(config.data.root).resolve().name if config.data.root else _name_of(config.data)
     folder = RunFolder(config.trainer.default_root_dir or "runs", name, config.ckpt_path)
     others: list[Logger] = [] if given is False else [RunTensorBoardLogger(folder)]
     if isinstance(given, Logger):

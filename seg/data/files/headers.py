@@ -47,7 +47,7 @@ class LabelError(DataError):
         what: What is wrong with them, and the remedy, after the labels.
     """
 
-    def __init__(self, path: Path, labels: Mapping[str, int], what: str) -> None:
+    def __init__(self, path: Path | str, labels: Mapping[str, int], what: str) -> None:
         most = max(labels, key=lambda label: labels[label])
         kind = most.split()[0]
         more = f"; {len(labels)} unknown {kind}s" if len(labels) > 1 else ""

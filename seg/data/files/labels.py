@@ -44,7 +44,7 @@ class _FileTable(NamedTuple):
     """Class id of each value of one file, and what is wrong where some ids (H, W) are unknown."""
 
     ids: Ids
-    fault: Callable[[Path, NDArray[Any], Ids], DataError]
+    fault: Callable[[Any, NDArray[Any], Ids], DataError]
 
 
 class Labels:
@@ -124,6 +124,24 @@ class Labels:
         unseen = palette if self._colours is None and palette is not BLACK_AND_WHITE else None
         return MaskValues(raw, partial(self._ids_of_some, path, raw, palette), unseen)
 
+    def of_values(self, name: str, values: NDArray[Any]) -> Ids:
+        """Class ids of mask values (H, W) of any integer type, uint8.
+
+        Args:
+            name: Of the mask, for the message.
+            values: Read by the label map; a colour has none.
+
+        Raises:
+            DataError: If a value has no class.
+        """
+        outside = (values < 0) | (values >= _TABLE_SIZE)
+        if outside.any():
+            raise DataError(
+                f"{name}: label {values[outside][0]} ({outside.sum()} pixels); expected class ids "
+                f"0..{self.num_classes - 1}, {IGNORE_INDEX} where a pixel is ignored."
+            )
+        return _mapped(name, values.astype(np.uint16), self._plain)
+
     def _ids_of_some(
         self, path: Path, raw: NDArray[Any], palette: Palette | None, values: NDArray[Any]
     ) -> Ids:
@@ -148,7 +166,7 @@ class Labels:
         grey_ids = colours.of_grey(path, used) if used.dtype == np.uint8 else None
         return self._plain if grey_ids is None else _FileTable(grey_ids, colours.grey_fault)
 
-    def _unknown_value(self, path: Path, raw: NDArray[Any], ids: Ids) -> DataError:
+    def _unknown_value(self, path: Path | str, raw: NDArray[Any], ids: Ids) -> DataError:
         values, counts = np.unique(raw[ids == UNKNOWN], return_counts=True)
         found = {f"label {v}": int(n) for v, n in zip(values, counts, strict=True)}
         return LabelError(
@@ -159,7 +177,7 @@ class Labels:
         )
 
 
-def _mapped(path: Path, raw: NDArray[Any], table: _FileTable) -> Ids:
+def _mapped(path: Path | str, raw: NDArray[Any], table: _FileTable) -> Ids:
     mapped = cv2.LUT(raw, table.ids[:256]) if raw.dtype == np.uint8 else table.ids[raw]
     ids = np.asarray(mapped, np.uint8)
     if (ids == UNKNOWN).any():

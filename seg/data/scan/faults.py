@@ -21,7 +21,7 @@ def told_together(faults: Sequence[DataError]) -> str:
     others = [str(fault) for fault in faults if not isinstance(fault, LabelError)]
     if len(of_labels) < 2:
         return report([str(fault) for fault in faults])
-    masks: dict[str, list[Path]] = defaultdict(list)
+    masks: dict[str, list[Path | str]] = defaultdict(list)
     for fault in of_labels:
         for label in fault.labels:
             masks[label].append(fault.path)
@@ -36,7 +36,7 @@ def told_together(faults: Sequence[DataError]) -> str:
     return f"{text}\n{report(others)}" if others else text
 
 
-def _examples(paths: Sequence[Path]) -> str:
+def _examples(paths: Sequence[Path | str]) -> str:
     noun = "mask" if len(paths) == 1 else "masks"
     more = ", …" if len(paths) > _EXAMPLES else ""
     return f"{len(paths)} {noun}, such as {', '.join(map(str, paths[:_EXAMPLES]))}{more}"

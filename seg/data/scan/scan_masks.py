@@ -42,6 +42,7 @@ def scan_masks(
     num_classes: int,
     memory: ScanMemory | None = None,
     advance: Advance = lambda: None,
+    threads: int | None = None,
 ) -> tuple[Scan, MaskFaults]:
     """Describe every mask as stored, not as augmented; threads share the work.
 
@@ -50,6 +51,7 @@ def scan_masks(
         num_classes: C.
         memory: Where the regions of unchanged files are known from, and kept.
         advance: Told of every mask that is done.
+        threads: How many read masks at a time. Left out, one a core.
 
     Returns:
         The scan, and what is wrong with masks that cannot be read, by index; these count nothing.
@@ -69,7 +71,7 @@ def scan_masks(
         advance()
         return found
 
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(threads or _cores()) as pool:
         regions = list(pool.map(one, range(len(dataset))))
     if memory is not None:
         memory.keep({i: r for i, r in enumerate(regions) if i not in faults}, known)
