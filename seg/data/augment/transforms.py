@@ -233,9 +233,17 @@ def _build(entry: Mapping[str, Mapping[str, Any]]) -> Any:
             )
     settings: dict[str, Any] = _safe_for_masks(name, dict(arguments or {}), parameters)
     try:
-        return transform(**{**settings, "strict": True})
+        return _strict(transform, settings)
     except (ValueError, TypeError) as error:
         raise InputError(f"data.transforms: {name}: {error}") from error
+
+
+def _strict(transform: Any, settings: dict[str, Any]) -> Any:
+    """The transform, with an error instead of a warning where its settings are wrong."""
+    try:
+        return transform(**{**settings, "strict": True})
+    except TypeError:  # as of the few that do not check their settings, and take no such argument
+        return transform(**settings)
 
 
 def _safe_for_masks(

@@ -229,6 +229,25 @@ def test_every_transform_with_a_zero_mask_fill_is_given_the_ignore_index() -> No
     assert step.fill_mask == IGNORE_INDEX
 
 
+NO_STRICT = [{name: {"p": 1}} for name in ("RandomRotate90", "MedianBlur", "ToSepia")]
+
+
+@pytest.mark.parametrize("entry", NO_STRICT, ids=lambda entry: next(iter(entry)))
+def test_transforms_that_do_not_check_their_settings_are_taken_too(entry: dict) -> None:
+    augment = TrainingTransform((60, 60), scale_jitter=(1, 1), transforms=[entry])
+    image, mask = IMAGE[:60, :60], MASK[:60, :60]
+    turned = set()
+    for seed in range(20):
+        found_image, found_mask = augment(image, mask, (seed,))
+        [times] = [k for k in range(4) if (np.rot90(mask, k) == found_mask).all()]
+        turned.add(times)
+        if "RandomRotate90" in entry:
+            np.testing.assert_array_equal(found_image, np.rot90(image, times))
+        else:
+            assert (found_image != image).any()
+    assert turned == (set(range(4)) if "RandomRotate90" in entry else {0})
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4, 5, 9])
 @pytest.mark.parametrize("size", [(15, 20), (45, 60), (90, 70)])
 def test_resizing_treats_each_channel_alone(channels: int, size: tuple[int, int]) -> None:
