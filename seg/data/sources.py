@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from seg.data.augment.transforms import TrainingTransform
 from seg.data.dataset import SegmentationDataset
 from seg.data.files.headers import DataError
+from seg.data.files.image_range import warn_of_little_range
 from seg.data.files.labels import Labels
 from seg.data.files.pairing import check, find_pairs
 from seg.data.own_dataset import DatasetFactory, OwnDataset
@@ -65,6 +66,8 @@ class FileSource:
     def find(self, roles: Sequence[str], transform: TrainingTransform) -> dict[str, AnyDataset]:
         """As `Source.find`."""
         found = check([find_pairs(self.root, self.splits[role], **self.finder) for role in roles])
+        if "train" in roles and self.reading["image_range"] is None:
+            warn_of_little_range(found[[*roles].index("train")].images)
         return {
             role: SegmentationDataset(
                 pairs,

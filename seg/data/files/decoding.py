@@ -61,6 +61,17 @@ def read_image(
         return np.ascontiguousarray(_with_channels(path, array, header.alpha, channels))
 
 
+def decode_samples(path: Path) -> Array:
+    """An image's samples as stored, (H, W, channels).
+
+    Raises:
+        DataError: If the file cannot be decoded.
+    """
+    with naming(path):
+        data = path.read_bytes()
+        return _decode(path, data, read_header(path, data))[0]
+
+
 def read_mask(path: Path | str) -> Array:
     """Decode a mask to its raw values: (H, W) of indices, or (H, W, 3) of colours.
 
