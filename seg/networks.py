@@ -1,9 +1,10 @@
 """Pretrained weights for injected networks: what fits is taken, what does not is said."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from itertools import product
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate, product, takewhile
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -18,7 +19,10 @@ log = logging.getLogger(__name__)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-_PREFIXES = ("", "module.", "model.", "encoder.", "backbone.", "network.", "encoder.model.")
+_WRAPPERS = {"module", "model", "net", "network", "encoder", "backbone"}
+"""Names of attributes that wrap a network or an encoder, and so begin the names of its tensors."""
+_NESTED = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+"""Keys of a file under which training programs keep the tensors, the first found is taken."""
 
 
 def is_weight_file(encoder_weights: str) -> bool:
@@ -90,26 +94,50 @@ def _repeated(values: Sequence[float], channels: int) -> list[float]:
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Tensors by name from a `.safetensors` file or a pickle-free `.pth`, `.pt` or `.ckpt` file.
 
+    Names are those of the network as it was before `torch.compile`.
+
     Raises:
-        InputError: If there is no such file, or it holds anything but tensors.
+        InputError: If there is no such file, or it holds anything but tensors by name.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such weights file; give a .safetensors or .pth file.")
-    if str(path).endswith(".safetensors"):
-        return load_file(path, device="cpu")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if str(path).endswith(".safetensors"):
+            content: Any = load_file(path, device="cpu")
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        first = str(error).strip().partition("\n")[0]
         raise InputError(
-            f"{path}: cannot be read as weights without running code: {error}"
+            f"{path}: cannot be read as weights without running code: {first}; give a .safetensors "
+            "file, or a state_dict written by torch.save."
         ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    found = {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    if not found:
+    content = _inner(content, path)
+    if not isinstance(content, Mapping):
+        raise InputError(
+            f"{path}: holds a {type(content).__name__}; expected a state_dict, tensors by name."
+        )
+    named = {k: v for k, v in content.items() if isinstance(v, Tensor) and isinstance(k, str)}
+    if not named:
         raise InputError(f"{path}: holds no tensors by name; expected a state_dict.")
-    return found
+    return {_uncompiled(name): tensor for name, tensor in named.items()}
+
+
+def _inner(content: Any, path: str | Path) -> Any:
+    """The mapping of tensors within the mappings of a training program's file."""
+    while isinstance(content, Mapping):
+        keys = [key for key in _NESTED if isinstance(content.get(key), Mapping)]
+        if not keys:
+            break
+        if len(keys) > 1:
+            log.info("%s: of %s, %s is taken.", path, " and ".join(keys), keys[0])
+        content = content[keys[0]]
+    return content
+
+
+def _uncompiled(name: str) -> str:
+    """The name of a tensor without what `torch.compile` puts into it."""
+    return name.replace("_orig_mod.", "")
 
 
 def load_encoder_weights(network: nn.Module, path: str | Path) -> None:
@@ -151,9 +179,10 @@ def load_network_weights(network: nn.Module, path: str | Path) -> None:
 
 
 def _load(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    target = module.state_dict()
+    own = {_uncompiled(name): name for name in module.state_dict()}
+    target = {_uncompiled(name): tensor for name, tensor in module.state_dict().items()}
     renamed = max(
-        (_rename(weights, rename) for rename in _renamings()),
+        (_rename(weights, rename) for rename in _renamings(weights)),
         key=lambda candidate: len(_fitting(candidate, target)),
     )
     taken = _fitting(renamed, target)
@@ -163,7 +192,7 @@ def _load(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None
             f"(its first: {next(iter(weights), None)}; expected such as {next(iter(target))}); "
             "check that the file belongs to this architecture."
         )
-    module.load_state_dict(taken, strict=False)
+    module.load_state_dict({own[name]: x for name, x in taken.items()}, strict=False)
     fresh = [f"{k} {tuple(target[k].shape)}" for k in target if k not in taken]
     unused = [f"{k} {tuple(renamed[k].shape)}" for k in renamed if k not in taken]
     log.info("%s: took %d of %d tensors.", source, len(taken), len(target))
@@ -179,15 +208,24 @@ def some(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + rest
 
 
-def _renamings() -> list[Callable[[str], str]]:
+def _renamings(names: Iterable[str]) -> list[Callable[[str], str]]:
     """The ways in which names of the same tensors are known to differ."""
 
     def renaming(strip: str, add: str, joint: str) -> Callable[[str], str]:
         return lambda name: add + name.removeprefix(strip).replace("stages.", joint)
 
     # timm's feature extractors write stages_0 where its classifiers write stages.0
-    choices = product(_PREFIXES, ("", "model.", "encoder."), ("stages.", "stages_"))
+    choices = product(_prefixes(names), ("", "model.", "encoder."), ("stages.", "stages_"))
     return [renaming(*choice) for choice in choices]
+
+
+def _prefixes(names: Iterable[str]) -> list[str]:
+    """What the names may begin with that is no part of the network itself, shortest first."""
+    found = {""}
+    for name in names:
+        wrappers = takewhile(_WRAPPERS.__contains__, name.split(".")[:-1])
+        found |= set(accumulate(f"{wrapper}." for wrapper in wrappers))
+    return sorted(found, key=lambda prefix: (len(prefix), prefix))
 
 
 def _rename(weights: Mapping[str, Tensor], rename: Callable[[str], str]) -> dict[str, Tensor]:

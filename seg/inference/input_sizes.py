@@ -1,6 +1,9 @@
 """What sizes of image a network takes: any, multiples of a stride, or one size alone."""
 
+import re
+import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -8,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seg.errors import InputError
+
+_OF_SIZES = re.compile("shape|size|match|divi|dimension", re.IGNORECASE)
 
 
 class InputSizes(NamedTuple):
@@ -124,3 +129,30 @@ def _resized_images(images: Tensor, size: tuple[int, int]) -> Tensor:
     exact = images if images.dtype == torch.float64 else images.float()
     shape: dict[str, Any] = {"size": size, "mode": "bilinear", "align_corners": False}
     return F.interpolate(exact, **shape, antialias=True).to(images.dtype)
+
+
+def explained(network: nn.Module, images: Tensor, error: Exception) -> InputError | None:
+    """What a user can do about an error in a forward pass; None where it has another cause.
+
+    Args:
+        network: The network that failed.
+        images: What it failed on, (N, C_in, H, W).
+        error: The error that it raised.
+    """
+    name, said = type(network).__name__, str(error).strip().partition("\n")[0].rstrip(".")
+    if "more than 1 value per channel" in said:
+        return InputError(
+            f"{name} has a batch norm over one value a channel, as {len(images)} image went "
+            "through it: it needs two. Set data.batch_size and model.micro_batch_size such that "
+            "each device and part gets two or more, or put group norm in its place."
+        )
+    of_sizes = isinstance(error, AssertionError) or _OF_SIZES.search(said)
+    if not of_sizes or isinstance(error, torch.OutOfMemoryError):
+        return None
+    height, width = images.shape[-2:]
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return InputError(
+        f"model.network: {name} fails on an image of {height} x {width}: {type(error).__name__}: "
+        f"{said} ({Path(place.filename).name}:{place.lineno}). Where it takes certain sizes only, "
+        "set data.crop_size, model.input_stride or model.input_size."
+    )

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seg.inference.input_sizes import InputSizes, network_logits, resized
+from seg.inference.input_sizes import InputSizes, explained, network_logits, resized
 from seg.inference.whole_images import labels, predict_logits
+
+_OF_A_NETWORK = (AssertionError, RuntimeError, ValueError)
 
 
 class PixelClassifier(nn.Module):
@@ -41,8 +43,17 @@ class PixelClassifier(nn.Module):
         return (floats - self.image_mean) / self.image_std
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, C, H, W) of uint8 images (N, C_in, H, W)."""
-        return network_logits(self.network, self.normalise(images), self.input_sizes)
+        """Logits (N, C, H, W) of uint8 images (N, C_in, H, W).
+
+        Raises:
+            InputError: If the network does not take images of this size, or one image alone.
+        """
+        try:
+            return network_logits(self.network, self.normalise(images), self.input_sizes)
+        except _OF_A_NETWORK as error:
+            if (fault := explained(self.network, images, error)) is None:
+                raise
+            raise fault from error
 
     @torch.no_grad()
     def labels(self, images: Tensor) -> Tensor:
@@ -54,9 +65,19 @@ class PixelClassifier(nn.Module):
         return labels(self.logits_of_size(images, None), self.logit_bias)
 
     def logits_of_size(self, images: Tensor, size: Sequence[int] | None) -> Tensor:
-        """Logits (N, C, *size) of uint8 images (N, C_in, H, W) of any size; None leaves theirs."""
+        """Logits (N, C, *size) of uint8 images (N, C_in, H, W) of any size; None leaves theirs.
+
+        Raises:
+            InputError: If the network does not take images of this size.
+        """
         target = None if size is None else (size[0], size[1])
-        return predict_logits(self.network, self.normalise(images), target, self.input_sizes)
+        network, sizes = self.network, self.input_sizes
+        try:
+            return predict_logits(network, self.normalise(images), target, sizes)
+        except _OF_A_NETWORK as error:
+            if (fault := explained(network, images, error)) is None:
+                raise
+            raise fault from error
 
     def labels_of_sizes(self, images: Tensor, sizes: Tensor) -> list[Tensor]:
         """Class ids of each of the images (N, C_in, H, W) at its own size, a row of (N, 2)."""

@@ -11,7 +11,7 @@ from PIL import Image
 from seg.cli import app as cli
 from seg.inference import predict_logits
 from seg.lifecycle.checkpoint import load_module
-from tests.conftest import SMALL, write_pairs
+from tests.conftest import SMALL, SYNTHETIC, write_pairs
 
 MODULE = "tests.own_networks"
 NETWORKS = {
@@ -138,3 +138,65 @@ def test_a_resumed_run_and_a_fine_tuning_know_the_sizes_too(run, tmp_path):
     assert seg("fit", "--ckpt_path", path, TRUST, "--trainer.max_epochs=2") == 0
     known = [load_module(str(p), ["tests"]).input_sizes for p in (best(run), path)]
     assert known[0] == known[1]
+
+
+DEEPLAB = ["--model.network=segmentation_models_pytorch.DeepLabV3Plus"]
+DEEPLAB += ["--model.network.encoder_name=resnet18", "--model.network.encoder_weights=null"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        ["--data.batch_size=1"],
+        ["--data.batch_size=4", "--model.micro_batch_size=1"],
+        ["--data.batch_size=5", "--model.micro_batch_size=2"],
+    ],
+)
+def test_a_batch_norm_over_one_image_is_refused_in_one_line(sizes, tmp_path, capsys):
+    args = [*SYNTHETIC, *DEEPLAB, *sizes, f"--trainer.default_root_dir={tmp_path}"]
+    assert seg("fit", *args) == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "seg: error" in x]
+    assert "DeepLabV3Plus has a batch norm over one value a channel, as 1 image went" in line
+    assert "data.batch_size" in line
+    assert "model.micro_batch_size" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "encoder", "crop"),
+    [
+        ("PAN", "resnet18", "[128,128]"),
+        ("DPT", "tu-vit_tiny_patch16_224", "[224,224]"),
+        ("DeepLabV3Plus", "resnet18", "[32,48]"),
+    ],
+)
+def test_networks_of_smp_that_take_certain_crops_train(name, encoder, crop, tmp_path):
+    network = [f"--model.network=segmentation_models_pytorch.{name}"]
+    network += [f"--model.network.encoder_name={encoder}", "--model.network.encoder_weights=null"]
+    size = ["--model.input_size=[224,224]"] if name == "DPT" else []
+    data = ["--data.synthetic_length=4", f"--data.crop_size={crop}", "--data.batch_size=2"]
+    data += ["--data.synthetic_size=[240,256]", f"--trainer.default_root_dir={tmp_path}"]
+    assert seg("fit", *SMALL, *network, *size, *data, "--trainer.fast_dev_run=true") == 0
+
+
+def test_images_that_a_network_does_not_take_are_refused_in_one_line(tmp_path, capsys):
+    network = [f"--model.network={MODULE}.ViT", "--model.network.side=32"]
+    assert seg("fit", *SYNTHETIC, *network, f"--trainer.default_root_dir={tmp_path}") == 2
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if "seg: error" in x]
+    assert "ViT fails on an image of 64 x 64: AssertionError: Input height (64)" in line
+    assert "model.input_size" in line
+
+
+@pytest.mark.slow
+def test_an_smp_network_with_a_head_for_classes_trains_its_mask(tmp_path, caplog):
+    aux = '--model.network.aux_params={"classes": 4}'
+    caplog.set_level("INFO", "seg")
+    assert seg("fit", *SYNTHETIC, aux, f"--trainer.default_root_dir={tmp_path}") == 0
+    assert "Unet gives 2 outputs, of which the first is trained and used. Unused: " in caplog.text
+
+
+def test_an_activation_is_refused_before_the_first_step(tmp_path, capsys):
+    given = ["--model.network.activation=softmax2d", f"--trainer.default_root_dir={tmp_path}"]
+    assert seg("fit", *SYNTHETIC, *given) == 2
+    assert "Unet ends in a softmax" in capsys.readouterr().err

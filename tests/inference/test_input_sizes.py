@@ -8,7 +8,7 @@ from torch import nn
 
 from seg.errors import InputError
 from seg.inference import predict_logits
-from seg.inference.input_sizes import InputSizes, logits_of, network_logits
+from seg.inference.input_sizes import InputSizes, explained, logits_of, network_logits
 from tests.own_networks import SegFormer, Stride16, ViT
 
 
@@ -125,3 +125,23 @@ def test_a_size_that_contradicts_an_smp_networks_own_stride_is_refused():
     with pytest.raises(InputError, match="a size that divides by 32"):
         InputSizes.of(network, size=[224, 200])
     assert InputSizes.of(network, size=[224, 224]) == InputSizes(32, (224, 224))
+
+
+def test_an_error_of_another_cause_is_left_as_it_is():
+    network, images = nn.Conv2d(3, 2, 1), images_of(8, 12)
+    memory = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate; set max_split_size_mb")
+    for error in (ValueError("no such mode"), RuntimeError("CUDA error: no kernel"), memory):
+        assert explained(network, images, error) is None
+    for error in (
+        RuntimeError(
+            "Wrong input shape height=8, width=12. Expected image height divisible by 32."
+        ),
+        RuntimeError("Sizes of tensors must match except in dimension 1."),
+        AssertionError("Input height (8) doesn't match model (224)."),
+    ):
+        try:
+            raise error
+        except Exception as raised:
+            said = str(explained(network, images, raised))
+        assert "Conv2d fails on an image of 8 x 12" in said
+        assert "model.input_stride" in said
