@@ -10,35 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from jsonargparse import ArgumentParser, Namespace
 
-from seg.calibration import (
-    Fit,
-    LogOdds,
-    PixelSample,
-    below_largest,
-    calibration_errors,
-    cross_fitted,
-    fit_temperature,
-    log_odds,
-    prior_bias,
-    sample,
-)
+from seg.calibration import Fit, calibrate
 from seg.checkpoint_files.contents import read_checkpoint, read_config
 from seg.cli.data_parser import data_parser
-from seg.constants import IGNORE_INDEX
 from seg.data import SegmentationDataModule
 from seg.errors import InputError
 from seg.files import refuse_overwriting, replacing
 from seg.lifecycle.checkpoint import load_module
-from seg.module import SegmentationModule
 from seg.report.terminal import UNDEFINED, print_lines, print_table
-
-KEPT = 2**29
-"""Bytes of the histograms of all images, and of the logits of sampled pixels: 512 MiB each."""
 
 
 def main(args: list[str]) -> int:
@@ -68,26 +51,18 @@ def _calibrate(config: Namespace, args: Sequence[str], target: Path) -> list[str
     """Calibrate, print the table and write the checkpoint; what else there is to say."""
     trust = [config.trust] if isinstance(config.trust, str) else config.trust
     module = load_module(config.ckpt_path, trust)
-    odds, pixels, unit = collect(module, _data(config.ckpt_path, trust, args))
-    temperature = fit_temperature(pixels)
-    errors = calibration_errors(pixels), calibration_errors(pixels, temperature)
-    lines = [f"temperature {temperature:.3f}"]
-    found: dict[str, Any] = {"temperature": temperature}
-    if config.priors is None:
-        fit = cross_fitted(odds, config.rarest)
-        bias = fit.bias * unit if fit.gain > 0 else np.zeros_like(fit.bias)
-        lines += _said_of(fit)
-        columns = {"IoU": fit.before, "calibrated": fit.after}
-        found |= {"iou": fit.before.tolist(), "iou_biased": fit.after.tolist()}
+    data = _data(config.ckpt_path, trust, args)
+    priors = None if config.priors is None else _priors(config.priors, module.class_names)
+    found = calibrate(module, data, config.rarest, priors)
+    lines = [f"temperature {found.temperature:.3f}"]
+    if found.fit is not None:
+        lines += _said_of(found.fit)
+        columns: dict[str, Any] = {"IoU": found.fit.before, "calibrated": found.fit.after}
     else:
-        priors = _priors(config.priors, module.class_names)
-        bias = prior_bias(pixels, priors)
         columns = {"prior": priors}
-    columns = {"bias": bias, **columns, "ECE": errors[0], f"ECE at T={temperature:.2f}": errors[1]}
-    _print_table(module.class_names, columns)
-    channels = module.loss.channels(len(module.class_names))
-    found["logit_bias"] = (bias if channels > 1 else bias[1:] - bias[:1]).tolist()
-    _rewrite(config.ckpt_path, target, found)
+    errors = {"ECE": found.errors[0], f"ECE at T={found.temperature:.2f}": found.errors[1]}
+    _print_table(module.class_names, {"bias": found.bias, **columns, **errors})
+    _rewrite(config.ckpt_path, target, found.record)
     lines.append(f"Written: {target}")
     return [*lines, f"Judge it on the test split: seg test --ckpt_path {target}"]
 
@@ -109,56 +84,6 @@ def _said_of(fit: Fit) -> list[str]:
         return [gain, "No bias gains more than its standard error: none is stored."]
     rest = "; the rest gains less than its standard error" if fit.share < 1 else ""
     return [gain, f"{fit.share:.1%} of the best biases are stored{rest}."]
-
-
-def collect(
-    module: SegmentationModule, data: SegmentationDataModule
-) -> tuple[list[LogOdds], PixelSample, float]:
-    """Of the validation split the log-odds of each image, a sample of pixels, and a temperature.
-
-    The temperature, which the log-odds are over, is that of the first batch, or 1 if it is less.
-    """
-    data.setup("validate")
-    collector = _Collector(module, KEPT // len(data.dataset("val")))
-    trainer = L.Trainer(
-        devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False
-    )
-    trainer.validate(collector, data.val_dataloader(), verbose=False)
-    return collector.odds, PixelSample.of(collector.samples), collector.temperature
-
-
-class _Collector(L.LightningModule):
-    """Keeps of what a network gives for each whole image what calibration needs.
-
-    Args:
-        module: With the network.
-        room: Bytes for what is kept of an image, twice.
-    """
-
-    def __init__(self, module: SegmentationModule, room: int) -> None:
-        super().__init__()
-        self.module, self.room = module, room
-        self.odds: list[LogOdds] = []
-        self.samples: list[PixelSample] = []
-        self.temperature = 1.0
-
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        """At the masks' own size."""
-        masks = batch["mask"]
-        logits = self.module.logits_of_size(batch["image"], masks.shape[-2:])
-        pairs = [
-            below_largest(z, mask, IGNORE_INDEX) for z, mask in zip(logits, masks, strict=True)
-        ]
-        for name, (depths, _) in zip(batch["name"], pairs, strict=True):
-            if depths.isnan().any():
-                raise InputError(
-                    f"{name}: the network's logits are NaN or +inf there, so there is nothing to "
-                    "calibrate; use --ckpt_path of another checkpoint."
-                )
-        self.samples += [sample(*pair, self.room) for pair in pairs]
-        if batch_idx == 0 and any(len(labels) for _, labels in pairs):
-            self.temperature = max(1.0, fit_temperature(PixelSample.of(self.samples)))
-        self.odds += [log_odds(*pair, self.temperature).within(self.room) for pair in pairs]
 
 
 def _parser() -> ArgumentParser:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from seg.cli.commands.calibrate import collect
+from seg.calibration.whole_split import collect
 from seg.data import SegmentationDataModule
 from seg.evaluation.metrics import confusion_matrix, scores
 from seg.inference.whole_images import labels, predict_logits
@@ -187,7 +187,7 @@ def test_what_does_not_fit_into_memory_is_thinned(checkpoint, monkeypatch):
     every, pixels, _ = collect(module, data)
     room = max(sum(array.nbytes for array in image) for image in every) // 2
     count = len(data.dataset("val"))
-    monkeypatch.setattr("seg.cli.commands.calibrate.KEPT", count * room)
+    monkeypatch.setattr("seg.calibration.whole_split.KEPT", count * room)
     thinned, fewer, _ = collect(module, data)
     assert max(sum(array.nbytes for array in image) for image in thinned) <= room
     for one, other in zip(thinned, every, strict=True):
