@@ -57,8 +57,8 @@ class SegmentationDataModule(L.LightningDataModule):
         class_colors: One RGB colour a class: for pictures, and to read masks stored as colours or
             with a palette, whose indices are then not looked at.
         ignore_colors: RGB colours that are ignored in masks stored as colours.
-        label_map: Value in the mask files to class id, or to 255 to ignore it. Values that are
-            not listed must be class ids or 255.
+        label_map: Value in the mask files, or a range such as "1-20", to class id, or to ignore.
+            Values that are not listed must be class ids or 255, which is ignored.
         allow_empty_classes: Whether to train, with a warning, though no training mask has a pixel
             of some class, or most of them are ignored throughout.
         in_channels: Channels of the images.
@@ -103,7 +103,7 @@ class SegmentationDataModule(L.LightningDataModule):
         class_names: list[str] | None = None,
         class_colors: list[list[int]] | None = None,
         ignore_colors: list[list[int]] | None = None,
-        label_map: dict[int, int] | None = None,
+        label_map: dict[int | str, int | str] | None = None,
         allow_empty_classes: bool = False,
         in_channels: int = 3,
         image_range: list[float] | None = None,

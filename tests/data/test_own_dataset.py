@@ -204,7 +204,7 @@ NEGATIVE = np.full((40, 50), -1)
         ),
         (
             {"image": IMAGE, "mask": NEGATIVE},
-            r"label -1 \(2000 pixels\); expected class ids 0..1, 255 where a pixel is ignored\.$",
+            r"label -1 \(2000 pixels\) is in neither label_map nor class ids 0..1; add it to",
         ),
         (missing_key, r"KeyError: 'no such file in the archive'$"),
     ],

@@ -29,6 +29,7 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is lower; ours is chec
 
 _TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 _ORIENTATION = 274  # the EXIF and TIFF tag
+_GDAL_NODATA = 42113  # the TIFF tag
 _SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap height and width
 _TIFF_ALPHA = (1, 2)  # associated and unassociated, among the values of ExtraSamples
 _PNG_BITS = slice(24, 26)  # bit depth and colour type in the IHDR chunk
@@ -71,6 +72,7 @@ class Header:
         mode: Pillow's name of the pixels, such as "RGB" or "P"; empty for a TIFF.
         alpha: Whether the last channel is declared to be alpha.
         compression: That of a TIFF, by its number; 1 is none.
+        nodata: The value that a GeoTIFF declares to be no data.
     """
 
     height: int
@@ -82,6 +84,7 @@ class Header:
     mode: str = ""
     alpha: bool = False
     compression: int = 1
+    nodata: float | None = None
 
 
 @contextmanager
@@ -175,7 +178,16 @@ def _tiff_header(stream: BinaryIO) -> Header:
             format="TIFF",
             alpha=bool(page.extrasamples) and page.extrasamples[-1] in _TIFF_ALPHA,
             compression=int(page.compression),
+            nodata=_nodata(page),
         )
+
+
+def _nodata(page: tifffile.TiffPage) -> float | None:
+    tag = page.tags.get(_GDAL_NODATA)
+    try:
+        return None if tag is None else float(str(tag.value).strip("\0 "))
+    except ValueError:
+        return None
 
 
 def _pillow_header(stream: BinaryIO) -> Header:

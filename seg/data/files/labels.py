@@ -1,28 +1,31 @@
 """Raw mask values to class ids, through one table that is made once."""
 
+import logging
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 
 from seg.constants import IGNORE_INDEX
 from seg.data.files.class_colors import UNKNOWN, ClassColours, Colours
 from seg.data.files.decoding import read_mask, read_mask_and_palette
-from seg.data.files.headers import DataError, LabelError
+from seg.data.files.headers import DataError, LabelError, read_header
+from seg.data.files.label_map import Ids, LabelMap
 from seg.data.files.palettes import BLACK_AND_WHITE, Palette
 from seg.errors import InputError
 
 MAX_CLASSES = 254
 """Class ids 0..253 leave 254 as a sentinel for unknown values and 255 for ignored pixels."""
 
-_TABLE_SIZE = 2**16
+log = logging.getLogger(__name__)
 
-Ids = NDArray[np.uint8]
+Fault = Callable[[Path | str, NDArray[Any], Ids], DataError]
 ToIds = Callable[[NDArray[Any]], Ids]
 
 
@@ -56,8 +59,7 @@ class Labels:
 
     Args:
         num_classes: Number of classes C, at most 254.
-        label_map: Raw value of an index mask to class id, or to 255 to ignore it. Other values
-            must be class ids 0..C-1 or 255.
+        label_map: Raw value of an index mask to class id, or to 255 to ignore it; see `LabelMap`.
         class_colors: RGB colour of each class in class order, for masks stored as colours or
             with a palette. Left out, the indices of a palette are the values.
         ignore_colors: RGB colours that are ignored, for masks stored as colours.
@@ -69,29 +71,30 @@ class Labels:
     def __init__(
         self,
         num_classes: int,
-        label_map: Mapping[int, int] | None = None,
+        label_map: Mapping[Any, Any] | None = None,
         class_colors: Colours | None = None,
         ignore_colors: Colours | None = None,
     ) -> None:
         if not 1 <= num_classes <= MAX_CLASSES:
             raise InputError(f"{num_classes} classes, but 1 to {MAX_CLASSES} are possible.")
         self.num_classes = num_classes
-        self._table = _value_table(num_classes, label_map or {})
+        self._map = LabelMap(num_classes, label_map or {})
+        self._table = self._map.table
         self._plain = _FileTable(self._table, self._unknown_value)
         self._colours: ClassColours | None = None
         if class_colors is not None:
             self._colours = ClassColours(
-                num_classes, class_colors, ignore_colors or [], self._table, label_map or {}
+                num_classes, class_colors, ignore_colors or [], self._table, self._map.named
             )
 
     @property
     def fingerprint(self) -> str:
         """The same for labels that read every mask alike."""
-        tables: list[NDArray[Any]] = [self._table]
-        colours = self._colours
+        parts, colours = [self._map.code], self._colours
         if colours is not None:
-            tables += [colours.codes, colours.ids, colours.grey_ids, colours.telling]
-        return sha256(b"|".join(table.tobytes() for table in tables)).hexdigest()
+            tables = colours.codes, colours.ids, colours.grey_ids, colours.telling
+            parts += [table.tobytes() for table in tables]
+        return sha256(b"|".join(parts)).hexdigest()
 
     def read(self, path: Path | str) -> Ids:
         """Class ids of a mask file, uint8 of shape (H, W).
@@ -109,7 +112,7 @@ class Labels:
         if raw.ndim == 3:
             raw = _single_channel(path, raw)
         if raw.dtype not in (np.uint8, np.uint16):
-            raw = _as_uint16(path, raw)
+            return _known(path, raw, self._map.ids(raw), self._unknown_value)
         return _mapped(path, raw, self._table_of(path, palette, raw))
 
     def read_values(self, path: Path) -> MaskValues:
@@ -134,13 +137,9 @@ class Labels:
         Raises:
             DataError: If a value has no class.
         """
-        outside = (values < 0) | (values >= _TABLE_SIZE)
-        if outside.any():
-            raise DataError(
-                f"{name}: label {values[outside][0]} ({outside.sum()} pixels); expected class ids "
-                f"0..{self.num_classes - 1}, {IGNORE_INDEX} where a pixel is ignored."
-            )
-        return _mapped(name, values.astype(np.uint16), self._plain)
+        if values.dtype not in (np.uint8, np.uint16):
+            return _known(name, values, self._map.ids(values), self._unknown_value)
+        return _mapped(name, values, self._plain)
 
     def _ids_of_some(
         self, path: Path, raw: NDArray[Any], palette: Palette | None, values: NDArray[Any]
@@ -148,7 +147,8 @@ class Labels:
         table = self._table_of(path, palette, values)
         ids: Ids = table.ids[values]
         if (ids == UNKNOWN).any():
-            return _mapped(path, raw, table)  # raises, with the pixels counted
+            _mapped(path, raw, table)  # raises, with the pixels counted, unless there is no data
+            ids[ids == UNKNOWN] = IGNORE_INDEX
         return ids
 
     def _table_of(self, path: Path, palette: Palette | None, used: NDArray[Any]) -> _FileTable:
@@ -168,7 +168,12 @@ class Labels:
 
     def _unknown_value(self, path: Path | str, raw: NDArray[Any], ids: Ids) -> DataError:
         values, counts = np.unique(raw[ids == UNKNOWN], return_counts=True)
-        found = {f"label {v}": int(n) for v, n in zip(values, counts, strict=True)}
+        if values.dtype.kind == "f" and (values % 1 > 0).any():
+            fraction = values[values % 1 > 0][0]
+            return DataError(
+                f"{path}: label {fraction:g} is no whole number; masks hold class ids."
+            )
+        found = {f"label {v:g}": int(n) for v, n in zip(values, counts, strict=True)}
         return LabelError(
             path,
             found,
@@ -179,26 +184,27 @@ class Labels:
 
 def _mapped(path: Path | str, raw: NDArray[Any], table: _FileTable) -> Ids:
     mapped = cv2.LUT(raw, table.ids[:256]) if raw.dtype == np.uint8 else table.ids[raw]
-    ids = np.asarray(mapped, np.uint8)
+    return _known(path, raw, np.asarray(mapped, np.uint8), table.fault)
+
+
+def _known(path: Path | str, raw: NDArray[Any], ids: Ids, fault: Fault) -> Ids:
+    """The ids, where all are known but that of the value for "no data" that a GeoTIFF declares."""
+    unknown = ids == UNKNOWN
+    if not unknown.any():
+        return ids
+    nodata = read_header(path).nodata if isinstance(path, Path) else None
+    if nodata is not None:
+        empty = np.isnan(raw) if np.isnan(nodata) else raw == nodata
+        ids = np.where(unknown & empty, np.uint8(IGNORE_INDEX), ids)
+        _say_once(f"Masks declare {nodata:g} to be no data: it is ignored.")
     if (ids == UNKNOWN).any():
-        raise table.fault(path, raw, ids)
+        raise fault(path, raw, ids)
     return ids
 
 
-def _value_table(num_classes: int, label_map: Mapping[int, int]) -> Ids:
-    table = np.full(_TABLE_SIZE, UNKNOWN, np.uint8)
-    table[:num_classes] = np.arange(num_classes)
-    table[IGNORE_INDEX] = IGNORE_INDEX
-    for value, label in label_map.items():
-        if not 0 <= value < _TABLE_SIZE:
-            raise InputError(f"data.label_map: value {value} is outside 0..{_TABLE_SIZE - 1}.")
-        if label != IGNORE_INDEX and not 0 <= label < num_classes:
-            raise InputError(
-                f"data.label_map: {value} maps to {label}, which is neither a class id "
-                f"0..{num_classes - 1} nor {IGNORE_INDEX}."
-            )
-        table[value] = label
-    return table
+@cache
+def _say_once(text: str) -> None:
+    rank_zero_only(log.info)(text)
 
 
 def _single_channel(path: Path, raw: NDArray[Any]) -> NDArray[Any]:
@@ -208,11 +214,3 @@ def _single_channel(path: Path, raw: NDArray[Any]) -> NDArray[Any]:
             "class (and data.ignore_colors)."
         )
     return raw[..., 0]  # indices saved as grey RGB
-
-
-def _as_uint16(path: Path, raw: NDArray[Any]) -> NDArray[np.uint16]:
-    values = np.unique(raw)
-    bad = values[(values != np.rint(values)) | (values < 0) | (values >= _TABLE_SIZE)]
-    if len(bad):
-        raise DataError(f"{path}: label {bad[0]} is no whole number from 0 to {_TABLE_SIZE - 1}.")
-    return raw.astype(np.uint16)
