@@ -34,6 +34,7 @@ from seg.lifecycle.run_folder import run_loggers
 from seg.lifecycle.saving import with_atomic_saving
 from seg.lifecycle.signals import StopOnSignal, Stopped, raising_signals
 from seg.module import SegmentationModule
+from seg.networks import hub_in_one_line
 from seg.prediction.label_images import PredictionWriter
 from seg.report.callbacks import RunReport
 from seg.report.end_of_fit import print_end_of_fit
@@ -185,7 +186,8 @@ class SegCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Instantiate; the module gets the configuration that its checkpoints will carry."""
-        super().instantiate_classes()
+        with hub_in_one_line():
+            super().instantiate_classes()
         if self.subcommand == "predict":
             self.datamodule.predict_output = self._output
         self._dump_config()

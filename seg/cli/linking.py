@@ -15,7 +15,7 @@ from seg.checkpoint_files.contents import read_config
 from seg.cli.class_arguments import FROM_DATA, TO_FILL_IN
 from seg.errors import InputError
 from seg.losses import CompoundLoss
-from seg.networks import hub_normalisation, is_weight_file
+from seg.networks import check_encoder, hub_normalisation, is_weight_file
 
 
 def link_network(model: Namespace, weights_given: bool) -> None:
@@ -42,6 +42,8 @@ def link_network(model: Namespace, weights_given: bool) -> None:
                     f"{value}; leave it out, it is filled in."
                 )
             init_args[key] = value
+    if model.network.class_path.startswith("segmentation_models_pytorch."):
+        check_encoder(init_args.get("encoder_name"))
     if "encoder_weights" in parameters:
         weights = model.encoder_weights or init_args.get("encoder_weights")
         from_file = isinstance(weights, str) and is_weight_file(weights)

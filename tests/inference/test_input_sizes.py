@@ -10,6 +10,7 @@ from seg.errors import InputError
 from seg.inference import predict_logits
 from seg.inference.input_sizes import InputSizes, explained, logits_of, network_logits
 from tests.own_networks import SegFormer, Stride16, ViT
+from tests.split_worker import LOSSES, class_names
 
 
 def to_size(logits, size):
@@ -145,3 +146,24 @@ def test_an_error_of_another_cause_is_left_as_it_is():
             said = str(explained(network, images, raised))
         assert "Conv2d fails on an image of 8 x 12" in said
         assert "model.input_stride" in said
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_of_logits_whose_padding_was_cut_off_is_that_of_a_copy(name, memory_format):
+    generator = torch.Generator().manual_seed(0)
+    loss, copied = LOSSES[name](), LOSSES[name]()
+    classes = len(class_names(loss))
+    channels = loss.channels(classes)
+    padded = torch.randn(2, channels, 32, 48, generator=generator).to(memory_format=memory_format)
+    target = torch.randint(0, classes, (2, 30, 41), generator=generator).byte()
+    target[:, :3] = 255
+    for one in (loss, copied):
+        one.bind(classes)
+    padded.requires_grad_()
+    copy = padded.detach()[..., :30, :41].contiguous(memory_format=memory_format).requires_grad_()
+    found, expected = loss(padded[..., :30, :41], target), copied(copy, target)
+    (slope,), (reference,) = (torch.autograd.grad(*x) for x in ((found, padded), (expected, copy)))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(slope[..., :30, :41], reference)
+    assert slope[..., 30:, :].abs().sum() + slope[..., 41:].abs().sum() == 0

@@ -177,10 +177,3 @@ def test_another_number_of_classes_makes_only_the_head_anew(source, tmp_path, ca
         if not name.startswith("segmentation_head.0"):
             assert torch.equal(tensor, source.state_dict()[name]), name
     assert "made anew: segmentation_head.0.weight (5, 16, 3, 3)" in caplog.text
-
-
-def test_statistics_repeat_over_further_channels_and_default_to_imagenets(source):
-    mean, std = normalisation(source, 4)
-    assert mean == [0.485, 0.456, 0.406, 0.485]
-    assert std == [0.229, 0.224, 0.225, 0.229]
-    assert normalisation(nn.Conv2d(1, 2, 1), 1) == ([0.485], [0.229])

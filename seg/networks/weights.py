@@ -1,4 +1,4 @@
-"""Pretrained weights for injected networks: what fits is taken, what does not is said."""
+"""Weights from files: what of them fits a network is taken, what does not is said."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,18 +6,14 @@ from itertools import accumulate, product, takewhile
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors.torch import load_file
-from segmentation_models_pytorch.encoders import encoders, get_preprocessing_params
 from torch import Tensor, nn
 
 from seg.errors import InputError
 
 log = logging.getLogger(__name__)
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 _WRAPPERS = {"module", "model", "net", "network", "encoder", "backbone"}
 """Names of attributes that wrap a network or an encoder, and so begin the names of its tensors."""
@@ -28,67 +24,6 @@ _NESTED = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_e
 def is_weight_file(encoder_weights: str) -> bool:
     """Whether `encoder_weights` names a file rather than a set of weights on the hub."""
     return encoder_weights.endswith(WEIGHT_SUFFIXES)
-
-
-def normalisation(network: nn.Module, channels: int) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation, one a channel, that the encoder was pretrained with.
-
-    A timm encoder says so itself; every other one is taken for ImageNet's. Where `channels` is not
-    three they repeat in turn, as a pretrained stem does.
-
-    Args:
-        network: A network, with an `encoder` or without.
-        channels: Number of channels of the images.
-
-    Returns:
-        Mean and standard deviation of pixel values in [0, 1].
-    """
-    mean: Sequence[float] = IMAGENET_MEAN
-    std: Sequence[float] = IMAGENET_STD
-    name = getattr(getattr(network, "encoder", None), "name", None)
-    if isinstance(name, str):
-        settings = timm.get_pretrained_cfg(name, allow_unregistered=True)
-        if settings is not None:
-            mean, std = settings.mean, settings.std
-    return _repeated(mean, channels), _repeated(std, channels)
-
-
-def hub_normalisation(
-    encoder_name: str, encoder_weights: str, channels: int
-) -> tuple[list[float], list[float]] | None:
-    """Mean and standard deviation that smp states for weights on the hub, one a channel.
-
-    Args:
-        encoder_name: Name of an encoder, such as resnet34.
-        encoder_weights: Name of its weights on the hub, such as imagenet.
-        channels: Number of channels of the images.
-
-    Returns:
-        Mean and standard deviation, or None for an encoder that smp does not know.
-
-    Raises:
-        InputError: If smp knows no such weights of the encoder, or the hub cannot be reached.
-    """
-    if encoder_name not in encoders and not encoder_name.startswith("tu-"):
-        return None
-    try:
-        settings = get_preprocessing_params(encoder_name, encoder_weights)
-    except ValueError as error:
-        raise InputError(
-            f"encoder_weights {encoder_weights} of {encoder_name}: {error}; choose one of them, "
-            "or set it to null."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"encoder_weights {encoder_weights} of {encoder_name}: the hub cannot be reached and "
-            "has not been before; give a local file as model.encoder_weights, or set "
-            "model.network.init_args.encoder_weights to null."
-        ) from error
-    return _repeated(settings["mean"], channels), _repeated(settings["std"], channels)
-
-
-def _repeated(values: Sequence[float], channels: int) -> list[float]:
-    return [float(values[i % len(values)]) for i in range(channels)]
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
