@@ -59,6 +59,8 @@ class SegmentationDataModule(L.LightningDataModule):
         ignore_colors: RGB colours that are ignored in masks stored as colours.
         label_map: Value in the mask files, or a range such as "1-20", to class id, or to ignore.
             Values that are not listed must be class ids or 255, which is ignored.
+        mask_threshold: Grey level of masks above which a pixel is the second of two classes, for
+            masks with soft edges or in JPEG.
         allow_empty_classes: Whether to train, with a warning, though no training mask has a pixel
             of some class, or most of them are ignored throughout.
         in_channels: Channels of the images.
@@ -104,6 +106,7 @@ class SegmentationDataModule(L.LightningDataModule):
         class_colors: list[list[int]] | None = None,
         ignore_colors: list[list[int]] | None = None,
         label_map: dict[int | str, int | str] | None = None,
+        mask_threshold: float | None = None,
         allow_empty_classes: bool = False,
         in_channels: int = 3,
         image_range: list[float] | None = None,
@@ -127,6 +130,7 @@ class SegmentationDataModule(L.LightningDataModule):
         finder: dict[str, Any] = {"images": images, "masks": masks, "split_files": split_files}
         finder |= {"split_fractions": split_fractions, "split_seed": split_seed}
         files = finder | {"ignore_colors": ignore_colors, "image_range": image_range}
+        files |= {"mask_threshold": mask_threshold}
         splits = {"train_split": train_split, "val_split": val_split, "test_split": test_split}
         given: dict[str, Any] = {"class_colors": class_colors, "label_map": label_map}
         given |= {"in_channels": in_channels, "allow_empty_classes": allow_empty_classes}
@@ -157,7 +161,8 @@ class SegmentationDataModule(L.LightningDataModule):
         self._reading: dict[str, Any] = reading
         self._source: Source = SyntheticSource(synthetic_length, synthetic_size, resize, seed)
         if root is not None:
-            labels = Labels(self.num_classes, label_map, class_colors, ignore_colors)
+            colors = class_colors, ignore_colors
+            labels = Labels(self.num_classes, label_map, *colors, mask_threshold)
             self._source = FileSource(root, self.splits, finder, labels, reading, seed)
         elif dataset is not None:
             labels = Labels(self.num_classes, label_map)

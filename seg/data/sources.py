@@ -65,7 +65,8 @@ class FileSource:
 
     def find(self, roles: Sequence[str], transform: TrainingTransform) -> dict[str, AnyDataset]:
         """As `Source.find`."""
-        found = check([find_pairs(self.root, self.splits[role], **self.finder) for role in roles])
+        splits = [find_pairs(self.root, self.splits[role], **self.finder) for role in roles]
+        found = check(splits, lossy_masks=self.labels.threshold is not None)
         if "train" in roles and self.reading["image_range"] is None:
             warn_of_little_range(found[[*roles].index("train")].images)
         return {

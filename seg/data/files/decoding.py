@@ -83,10 +83,14 @@ def read_mask(path: Path | str) -> Array:
     return read_mask_and_palette(path)[0]
 
 
-def read_mask_and_palette(path: Path | str) -> tuple[Array, Palette | None]:
+def read_mask_and_palette(path: Path | str, lossy: bool = False) -> tuple[Array, Palette | None]:
     """As `read_mask`, and the colour of each index where the file has a palette.
 
     A palette in which index i is grey level i is none. That of 1-bit files is `BLACK_AND_WHITE`.
+
+    Args:
+        path: The file.
+        lossy: Whether its coding may change values a little, as JPEG's does.
 
     Raises:
         DataError: If the file cannot be decoded, is lossy, or carries an orientation.
@@ -95,10 +99,11 @@ def read_mask_and_palette(path: Path | str) -> tuple[Array, Palette | None]:
     with naming(path):
         data = path.read_bytes()
     header = read_header(path, data)
-    lossy = lossy_coding(data, header)
-    if lossy is not None:
+    coding = None if lossy else lossy_coding(data, header)
+    if coding is not None:
         raise DataError(
-            f"{path}: {lossy} changes the labels of a mask; save masks as PNG from the original."
+            f"{path}: {coding} changes the labels of a mask; save masks as PNG from the original, "
+            "or set data.mask_threshold if it is black and white."
         )
     if header.orientation != 1:
         raise DataError(

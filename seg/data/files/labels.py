@@ -17,11 +17,14 @@ from seg.data.files.class_colors import UNKNOWN, ClassColours, Colours
 from seg.data.files.decoding import read_mask, read_mask_and_palette
 from seg.data.files.headers import DataError, LabelError, read_header
 from seg.data.files.label_map import Ids, LabelMap
-from seg.data.files.palettes import BLACK_AND_WHITE, Palette
+from seg.data.files.palettes import BLACK_AND_WHITE, Palette, unpack
 from seg.errors import InputError
 
 MAX_CLASSES = 254
 """Class ids 0..253 leave 254 as a sentinel for unknown values and 255 for ignored pixels."""
+
+_LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue (Rec. 601)."""
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +66,8 @@ class Labels:
         class_colors: RGB colour of each class in class order, for masks stored as colours or
             with a palette. Left out, the indices of a palette are the values.
         ignore_colors: RGB colours that are ignored, for masks stored as colours.
+        threshold: Grey level above which a pixel is class 1, else 0; for masks with soft edges or
+            in a lossy coding, such as JPEG. Left out, values are class ids.
 
     Raises:
         InputError: If a number of classes, a label or a colour is outside its range.
@@ -74,15 +79,22 @@ class Labels:
         label_map: Mapping[Any, Any] | None = None,
         class_colors: Colours | None = None,
         ignore_colors: Colours | None = None,
+        threshold: float | None = None,
     ) -> None:
         if not 1 <= num_classes <= MAX_CLASSES:
             raise InputError(f"{num_classes} classes, but 1 to {MAX_CLASSES} are possible.")
+        if threshold is not None and (num_classes != 2 or label_map or ignore_colors):
+            raise InputError(
+                f"data.mask_threshold {threshold:g} makes two classes of grey masks; it goes with "
+                "two class_names, and without label_map and ignore_colors."
+            )
         self.num_classes = num_classes
+        self.threshold = threshold
         self._map = LabelMap(num_classes, label_map or {})
         self._table = self._map.table
         self._plain = _FileTable(self._table, self._unknown_value)
         self._colours: ClassColours | None = None
-        if class_colors is not None:
+        if class_colors is not None and threshold is None:
             self._colours = ClassColours(
                 num_classes, class_colors, ignore_colors or [], self._table, self._map.named
             )
@@ -90,7 +102,7 @@ class Labels:
     @property
     def fingerprint(self) -> str:
         """The same for labels that read every mask alike."""
-        parts, colours = [self._map.code], self._colours
+        parts, colours = [self._map.code, repr(self.threshold).encode()], self._colours
         if colours is not None:
             tables = colours.codes, colours.ids, colours.grey_ids, colours.telling
             parts += [table.tobytes() for table in tables]
@@ -103,6 +115,8 @@ class Labels:
             DataError: If the file cannot be read, or holds a value or colour that has no class.
         """
         path = Path(path)
+        if self.threshold is not None:
+            return self._above(path, self.threshold)
         if self._colours is None:
             raw, palette = read_mask(path), None
         else:
@@ -121,11 +135,26 @@ class Labels:
         Raises:
             DataError: As `read`, for labels without a class when their ids are asked for.
         """
+        if self.threshold is not None:
+            return MaskValues(self.read(path), lambda ids: ids)
         raw, palette = read_mask_and_palette(path)
         if raw.ndim == 3 or raw.dtype not in (np.uint8, np.uint16):
             return MaskValues(self.read(path), lambda ids: ids)
         unseen = palette if self._colours is None and palette is not BLACK_AND_WHITE else None
         return MaskValues(raw, partial(self._ids_of_some, path, raw, palette), unseen)
+
+    def _above(self, path: Path, threshold: float) -> Ids:
+        """Class 1 where the grey level is above the threshold; colours count by their luma."""
+        raw, palette = read_mask_and_palette(path, lossy=True)
+        if palette is not None:
+            if raw.max() >= len(palette):
+                raise DataError(f"{path}: index {raw.max()} is not in its palette.")
+            raw = np.array([unpack(code) for code in palette])[raw]
+        if raw.ndim == 3:
+            raw = raw @ _LUMA
+        if raw.dtype.kind == "f" and np.isnan(raw).any():
+            raise DataError(f"{path}: holds NaN, which is on no side of data.mask_threshold.")
+        return np.asarray(raw > threshold, np.uint8)
 
     def of_values(self, name: str, values: NDArray[Any]) -> Ids:
         """Class ids of mask values (H, W) of any integer type, uint8.

@@ -8,6 +8,7 @@ sample everywhere.
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 from seg.data.files.headers import DataError, size
@@ -184,8 +185,12 @@ def find_images(sources: str | Sequence[str], output: Path | None = None) -> Pai
     return Pairs(tuple(files), tuple(files.values()), offenders=tuple(offenders))
 
 
-def check(splits: Sequence[Pairs]) -> list[Pairs]:
+def check(splits: Sequence[Pairs], lossy_masks: bool = False) -> list[Pairs]:
     """Read every header, in threads, and add the sizes; all that is wrong is raised at once.
+
+    Args:
+        splits: What was found.
+        lossy_masks: Whether masks may be JPEGs.
 
     Raises:
         DataError: If anything is wrong; the message lists the first ten and counts the rest.
@@ -194,7 +199,8 @@ def check(splits: Sequence[Pairs]) -> list[Pairs]:
     with ThreadPoolExecutor(_THREADS) as pool:
         for pairs in splits:
             masks: Iterable[Path | None] = pairs.masks or [None] * len(pairs)
-            results = list(pool.map(_check_one, pairs.images, masks))
+            lossy = repeat(lossy_masks)
+            results = list(pool.map(_check_one, pairs.images, masks, lossy))
             offenders += [*pairs.offenders, *(r for r in results if isinstance(r, str))]
             checked.append(
                 replace(pairs, sizes=tuple(r for r in results if not isinstance(r, str)))
@@ -204,14 +210,17 @@ def check(splits: Sequence[Pairs]) -> list[Pairs]:
     return checked
 
 
-def _check_one(image: Path, mask: Path | None) -> Size | str:
+def _check_one(image: Path, mask: Path | None, lossy: bool) -> Size | str:
     """Size of a good pair, or what is wrong with it."""
     try:
         found = size(image)
         if mask is None:
             return found
-        if mask.suffix.lower() in _JPEG:
-            return f"{mask}: a mask must not be a JPEG, which changes labels; save it as PNG"
+        if not lossy and mask.suffix.lower() in _JPEG:
+            return (
+                f"{mask}: a mask must not be a JPEG, which changes labels; save it as PNG, or set "
+                "data.mask_threshold if it is black and white"
+            )
         mask_size = size(mask)
     except DataError as error:
         return str(error)
