@@ -6,10 +6,8 @@ from typing import Any
 
 import torch
 
-from seg.checkpoint_files.stored_config import check_config
+from seg.checkpoint_files.stored_config import OF_THE_RUN, check_config
 from seg.errors import InputError
-
-_OF_THE_RUN = ("ckpt_path", "config", "weights_only", "trust")
 
 
 def read_config(
@@ -31,7 +29,7 @@ def read_config(
     config = read_checkpoint(path).get("config")
     if not isinstance(config, dict):
         raise InputError(f"{path}: carries no configuration; expected a checkpoint of `seg fit`.")
-    config = {key: value for key, value in config.items() if key not in _OF_THE_RUN}
+    config = {key: value for key, value in config.items() if key not in OF_THE_RUN}
     model = config.get("model")
     if isinstance(model, dict):
         config["model"] = model = {k: v for k, v in model.items() if k not in without}

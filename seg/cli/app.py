@@ -13,6 +13,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from seg.checkpoint_files.stored_config import check_own_config
 from seg.cli.class_arguments import kept_apart
 from seg.cli.commands import audit, calibrate, doctor, export, split
 from seg.cli.linking import link_network, with_checkpoint_config
@@ -186,11 +187,13 @@ class SegCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Instantiate; the module gets the configuration that its checkpoints will carry."""
+        self._dump_config()
+        if self.subcommand == "fit":
+            check_own_config(self.config_dump)
         with hub_in_one_line():
             super().instantiate_classes()
         if self.subcommand == "predict":
             self.datamodule.predict_output = self._output
-        self._dump_config()
         self.model.run_config = self.config_dump
 
     @property
