@@ -15,6 +15,7 @@ from seg.evaluation.metrics import Scores
 from seg.inference import labels
 from seg.inference.input_sizes import InputSizes
 from seg.inference.pixel_classifier import PixelClassifier
+from seg.lightning_compat.trainer import is_fitting, trainer_of
 from seg.losses import SegmentationLoss
 from seg.losses.arguments import ClassValues
 from seg.networks import load_encoder_weights, load_network_weights, normalisation
@@ -176,8 +177,8 @@ class SegmentationModule(PixelClassifier, StoredModule):
 
     def configure_model(self) -> None:
         """Divide the network among the ranks, where the strategy is one that does so."""
-        if self._trainer is not None:  # as in load_from_checkpoint
-            shard(self.network, self._trainer.strategy)
+        if (trainer := trainer_of(self)) is not None:  # as in load_from_checkpoint
+            shard(self.network, trainer.strategy)
 
     def on_validation_start(self) -> None:
         """Judge by the same running statistics on every rank, and by finite weights."""
@@ -209,7 +210,7 @@ class SegmentationModule(PixelClassifier, StoredModule):
         """Loss of the crops of all ranks, of which `batch` is this rank's share."""
         check_batch(batch)
         reseed(self.global_step, self.global_rank)
-        plugin = None if self._trainer is None else self._trainer.precision_plugin
+        plugin = getattr(trainer_of(self), "precision_plugin", None)
         scaler = getattr(plugin, "scaler", None)
         share = Share(batch["image"], batch["mask"], self._ranks)
         channels = self.loss.channels(len(self.class_names))
@@ -223,7 +224,8 @@ class SegmentationModule(PixelClassifier, StoredModule):
 
     @property
     def _ranks(self) -> Ranks:
-        return ALONE if self._trainer is None else Ranks(self._trainer.world_size)
+        trainer = trainer_of(self)
+        return ALONE if trainer is None else Ranks(trainer.world_size)
 
     def on_after_backward(self) -> None:
         """Take in what of the gradient fell on each class, in the steps that are watched."""
@@ -253,7 +255,7 @@ class SegmentationModule(PixelClassifier, StoredModule):
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the whole validation split."""
         self._log_scores("val")
-        if self._trainer is not None and self.trainer.state.fn == "fit":
+        if is_fitting(self):
             assert self.scores is not None
             self._telemetry.validated(self.scores, self.global_rank == 0)
 
@@ -290,7 +292,7 @@ class SegmentationModule(PixelClassifier, StoredModule):
         """Refuse a checkpoint of other classes before its tensors are loaded."""
         check_classes(checkpoint, self.class_names)
         calibration = checkpoint.get("calibration")
-        goes_on = self._trainer is not None and self._trainer.state.fn == "fit"
+        goes_on = is_fitting(self)
         if calibration is not None and goes_on:
             log.info("The checkpoint's calibration is left out: it is void once training goes on.")
         self.set_calibration(None if goes_on else calibration)

@@ -34,6 +34,7 @@ from seg.lifecycle.run_checkpoint import (
 from seg.lifecycle.run_folder import run_loggers
 from seg.lifecycle.saving import with_atomic_saving
 from seg.lifecycle.signals import StopOnSignal, Stopped, raising_signals
+from seg.lightning_compat.parsers import options_of, subcommands_of
 from seg.module import SegmentationModule
 from seg.networks import hub_in_one_line
 from seg.prediction.label_images import PredictionWriter
@@ -112,7 +113,7 @@ class SegCLI(LightningCLI):
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         """Make the parsers, with the summaries of this program's subcommands."""
         super().setup_parser(*args, **kwargs)
-        for choice in self.parser._subcommands_action._choices_actions:  # type: ignore[union-attr]
+        for choice in subcommands_of(self.parser):
             choice.help = SUMMARIES[choice.dest]
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -125,7 +126,7 @@ class SegCLI(LightningCLI):
         )
         loss = {"class_path": "seg.losses.CrossEntropyLoss"}
         parser.set_defaults({"model.network": DEFAULT_NETWORK, "model.loss": loss})
-        for action in parser._actions:
+        for action in options_of(parser):
             if action.dest == "model.network":
                 # of thousands of known modules, the help would list all
                 action.extra_help = lambda: ", any torch.nn.Module"  # type: ignore[attr-defined]

@@ -7,9 +7,10 @@ from inspect import isclass, signature
 from pkgutil import resolve_name
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace, _typehints
+from jsonargparse import ArgumentParser, Namespace
 from torch import nn
 
+from seg.lightning_compat.parsers import discarding
 from seg.losses import SegmentationLoss
 
 log = logging.getLogger(__name__)
@@ -19,8 +20,6 @@ FROM_DATA = ("classes", "in_channels")
 
 TO_FILL_IN = 0
 """Stands for a number of classes or channels until the data is known."""
-
-_NAME = "discard_init_args_on_class_path_change"
 
 
 @contextmanager
@@ -34,7 +33,6 @@ def kept_apart(defaults: Mapping[str, Any]) -> Iterator[None]:
     Args:
         defaults: Arguments that the program itself gives; these are dropped without a message.
     """
-    original = getattr(_typehints, _NAME)
     said: set[str] = set()
 
     def discard(parser_or_action: Any, before: Any, value: Any) -> None:
@@ -56,11 +54,8 @@ def kept_apart(defaults: Mapping[str, Any]) -> Iterator[None]:
         before["init_args"] = Namespace(**later)  # type: ignore[no-untyped-call]
         before.pop("dict_kwargs", None)
 
-    setattr(_typehints, _NAME, discard)
-    try:
+    with discarding(discard):
         yield
-    finally:
-        setattr(_typehints, _NAME, original)
 
 
 def _filled_in_later(new: Any) -> dict[str, int]:

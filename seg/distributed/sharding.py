@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from seg.errors import InputError
+from seg.lightning_compat.trainer import layer_sync
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -70,8 +71,8 @@ def shard(network: nn.Module, strategy: Strategy) -> None:
             "among the ranks, no tensors; use seg.sharding.ShardedStrategy, as does "
             "configs/trainer/fsdp.yaml."
         )
-    if strategy._layer_sync is not None:  # trainer.sync_batchnorm, which Lightning forgets here
-        strategy._layer_sync.apply(network)
+    if (sync := layer_sync(strategy)) is not None:
+        sync.apply(network)
     network.to(memory_format=torch.contiguous_format)  # shards are rows of plain memory
     mesh = strategy.device_mesh["data_parallel"]
     for stage in _stages(network):

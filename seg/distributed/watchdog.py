@@ -21,10 +21,10 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import ParallelStrategy
-from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 from seg.distributed.failure_store import Board, Failure
 from seg.errors import InputError, NonFiniteError
+from seg.lightning_compat.trainer import spawns
 
 TICK = 1.0
 """Seconds between two signs of life."""
@@ -94,8 +94,7 @@ class Watchdog(L.Callback):
         in the process that starts the others, and under srun or torchrun none at all.
         """
         strategy = trainer.strategy
-        spawns = isinstance(strategy.launcher, _MultiProcessingLauncher)
-        if isinstance(strategy, ParallelStrategy) and not spawns:
+        if isinstance(strategy, ParallelStrategy) and not spawns(strategy):
             if not started_by_lightning():
                 os.environ[_FIRST] = str(os.getpid())
             trainer.callbacks.insert(0, self)  # type: ignore[attr-defined]

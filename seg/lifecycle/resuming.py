@@ -4,13 +4,25 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loops.evaluation_loop import RestartStage as EvaluationStage
-from lightning.pytorch.loops.fit_loop import RestartStage as FitStage
-from lightning.pytorch.loops.fit_loop import _FitLoop
-from lightning.pytorch.loops.training_epoch_loop import RestartStage as EpochStage
 
 from seg.errors import InputError
 from seg.lifecycle.run_checkpoint import RunCheckpoint
+from seg.lightning_compat.loops import (
+    STEPPED,
+    FitLoop,
+    count_step_again,
+    end_of_restart,
+    load_loader_states,
+    load_metrics,
+    pass_over_validation,
+    repeat_validation,
+    restart_within_epoch,
+    step_plateau_schedules,
+    steps_are_over,
+    steps_follow,
+    validation_is_due,
+)
+from seg.lightning_compat.trainer import look_at_epoch_end, looks_at_epoch_end
 
 _KEY = "seg.resuming"
 
@@ -75,7 +87,7 @@ class ExactResume(L.Callback):
             return
         if resumed["epoch_ended"]:  # with the run, and not after its last batch
             resumed["epoch_ended"] = False
-            loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+            loops["epoch_loop.state_dict"][STEPPED] -= 1
             for count in ("current", "total"):
                 epochs = loops["epoch_progress"][count]
                 epochs["processed"] = epochs["completed"] = epochs["ready"] - 1
@@ -85,7 +97,7 @@ class ExactResume(L.Callback):
         for count in ("current", "total"):
             batches = loops["epoch_loop.batch_progress"][count]
             batches["completed"] = batches["ready"] = batches["started"] = batches["processed"]
-        loops["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+        loops["epoch_loop.state_dict"][STEPPED] += 1
 
     def _go_back(self, loops: dict[str, Any], resumed: dict[str, Any]) -> None:
         """Go to before a step that an exception ended: it is still due, what came before is not."""
@@ -96,7 +108,7 @@ class ExactResume(L.Callback):
         }
         self._loaders = [state | place for state in self._loaders]
         progress["is_last_batch"] = False
-        loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+        loops["epoch_loop.state_dict"][STEPPED] -= 1
         resumed["validated"] = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -111,13 +123,12 @@ class ExactResume(L.Callback):
             return
         if not resumed["epoch_ended"]:
             _check_length(trainer)
-        assert trainer.fit_loop._combined_loader is not None
-        trainer.fit_loop._combined_loader._load_state_dicts(self._loaders)
-        trainer._logger_connector._callback_metrics.update(resumed["metrics"])
+        load_loader_states(trainer, self._loaders)
+        load_metrics(trainer, resumed["metrics"])
         self._validated = resumed["validated"]
         if resumed["epoch_ended"]:
             _begin_next_epoch(trainer.fit_loop)
-            _step_plateaus(trainer)
+            step_plateau_schedules(trainer)
         else:
             _go_on_within_epoch(trainer.fit_loop, resumed["validated"])
             # left out by Lightning, but it is where modules prepare for an epoch
@@ -128,8 +139,8 @@ class ExactResume(L.Callback):
 
         The run ends in it, and others may now count it as a whole one.
         """
-        trainer.fit_loop.epoch_loop._restarting = False
-        if not trainer.fit_loop.epoch_loop._num_ready_batches_reached():
+        steps_follow(trainer)
+        if not steps_are_over(trainer):
             self._let_early_stopping_wait(trainer, for_epoch_end=False)
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, RunCheckpoint):
@@ -140,14 +151,14 @@ class ExactResume(L.Callback):
         self._metrics = None
         while self._paused:
             callback, at_epoch_end = self._paused.pop()
-            callback._check_on_train_epoch_end = at_epoch_end
+            look_at_epoch_end(callback, at_epoch_end)
 
     def _let_early_stopping_wait(self, trainer: L.Trainer, *, for_epoch_end: bool) -> None:
         """Have it look at the end of an epoch, or at validations, of which none is to come."""
         for callback in trainer.early_stopping_callbacks:
             if isinstance(callback, EarlyStopping):
-                self._paused.append((callback, bool(callback._check_on_train_epoch_end)))
-                callback._check_on_train_epoch_end = for_epoch_end
+                self._paused.append((callback, looks_at_epoch_end(callback)))
+                look_at_epoch_end(callback, for_epoch_end)
 
 
 def epoch_is_over(checkpoint: dict[str, Any]) -> bool:
@@ -164,10 +175,8 @@ def _validation_is_due(trainer: L.Trainer) -> bool:
     """Whether the running validation would take place in a run that goes on as well."""
     if not trainer.should_stop:
         return True
-    fit = trainer.fit_loop
-    assert fit._data_fetcher is not None
     trainer.should_stop = False
-    due = fit.epoch_loop._should_check_val_fx(fit._data_fetcher)
+    due = validation_is_due(trainer.fit_loop)
     trainer.should_stop = True
     return due
 
@@ -182,31 +191,19 @@ def _check_length(trainer: L.Trainer) -> None:
         )
 
 
-def _begin_next_epoch(fit: _FitLoop) -> None:
+def _begin_next_epoch(fit: FitLoop) -> None:
     if fit.restarting:  # as Lightning takes it to be wherever max_steps is set
         fit.epoch_progress.increment_completed()
         fit.restarting = False
-        for loop in (fit, fit.epoch_loop, fit.epoch_loop.val_loop):
-            loop._restarting = False
-            loop.reset_restart_stage()
+        end_of_restart(fit)
 
 
-def _go_on_within_epoch(fit: _FitLoop, validated: bool) -> None:
-    steps = fit.epoch_loop
-    fit._restarting = False  # else the schedulers would not be stepped at the end of the epoch
-    fit._restart_stage = FitStage.RESTARTED_MID_EPOCH
-    steps._restart_stage = EpochStage.RESTARTED_ON_LAST
-    assert fit._data_fetcher is not None
-    if steps._should_check_val_fx(fit._data_fetcher):
-        # counted again after the validation, which is done or, where it was, passed over
-        steps._batches_that_stepped -= 1
+def _go_on_within_epoch(fit: FitLoop, validated: bool) -> None:
+    restart_within_epoch(fit)
+    if validation_is_due(fit):
+        # by the end of the validation, which is done or, where it was done before, passed over
+        count_step_again(fit)
         if not validated:
-            steps.val_loop._restarting = False
-            steps.val_loop._restart_stage = EvaluationStage.RESTARTED_MID_EVALUATION
-    elif steps._num_ready_batches_reached():
-        steps.val_loop._has_run = True  # nothing but the end of the epoch is due
-
-
-def _step_plateaus(trainer: L.Trainer) -> None:
-    """Step what Lightning steps at the end of an epoch after the checkpoint is written."""
-    trainer.fit_loop.epoch_loop._update_learning_rates("epoch", update_plateau_schedulers=True)
+            repeat_validation(fit)
+    elif steps_are_over(fit.trainer):
+        pass_over_validation(fit)  # nothing but the end of the epoch is due

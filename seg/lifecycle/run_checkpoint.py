@@ -12,6 +12,14 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor
 
 from seg.errors import InputError
+from seg.lightning_compat.loops import may_stop_early, steps_are_over
+from seg.lightning_compat.trainer import (
+    is_requeued,
+    moments_within_epoch,
+    numbers_versions,
+    save_at_epoch_end,
+    saves_at_epoch_end,
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +59,7 @@ class RunCheckpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save what no validation chose, and `last.ckpt`."""
-        if trainer.fit_loop.epoch_loop._num_ready_batches_reached():
+        if steps_are_over(trainer):
             if self.monitor is None:
                 super().on_train_epoch_end(trainer, pl_module)
             elif self._save_on_train_epoch_end:
@@ -137,7 +145,7 @@ def save_when_measured(callback: ModelCheckpoint, trainer: L.Trainer) -> None:
             keeps would overwrite each other.
     """
     name, monitor = type(callback).__name__, callback.monitor
-    if callback.save_top_k not in (0, 1) and not callback._enable_version_counter:
+    if callback.save_top_k not in (0, 1) and not numbers_versions(callback):
         _check_names(callback, trainer)
     if monitor is None:
         return
@@ -145,8 +153,7 @@ def save_when_measured(callback: ModelCheckpoint, trainer: L.Trainer) -> None:
     moment = "the end of an epoch" if of_epoch else "a validation"
     others: dict[str, Any] = {"save_on_exception": callback.save_on_exception}
     if not isinstance(callback, RunCheckpoint):
-        others["every_n_train_steps"] = callback._every_n_train_steps
-        others["train_time_interval"] = callback._train_time_interval
+        others |= moments_within_epoch(callback)
     for option, value in others.items():
         if value:
             raise InputError(
@@ -154,12 +161,12 @@ def save_when_measured(callback: ModelCheckpoint, trainer: L.Trainer) -> None:
                 f"is measured at {moment}; leave it out. For last.ckpt within an epoch set "
                 "checkpoint.every_n_train_steps or checkpoint.train_time_interval."
             )
-    if callback._save_on_train_epoch_end not in (None, of_epoch):
+    if saves_at_epoch_end(callback) not in (None, of_epoch):
         raise InputError(
-            f"{name}: save_on_train_epoch_end {callback._save_on_train_epoch_end}: {monitor} is "
+            f"{name}: save_on_train_epoch_end {not of_epoch}: {monitor} is "
             f"measured at {moment}, and then the checkpoint is saved; leave it out."
         )
-    callback._save_on_train_epoch_end = of_epoch
+    save_at_epoch_end(callback, of_epoch)
 
 
 def refuse_checkpoints(callbacks: Any) -> None:
@@ -192,8 +199,7 @@ def refuse_to_overwrite(
     Raises:
         InputError: If a checkpoint would be overwritten.
     """
-    requeued = trainer._checkpoint_connector._hpc_resume_path is not None
-    if callback.dirpath is None or callback._enable_version_counter or requeued:
+    if callback.dirpath is None or numbers_versions(callback) or is_requeued(trainer):
         return
     folder = Path(callback.dirpath)
     found = sorted(folder.glob("*.ckpt"))
@@ -222,4 +228,4 @@ def _run_ends(trainer: L.Trainer) -> bool:
     epochs = fit.epoch_progress.current.processed
     limits = ((fit.max_steps, trainer.global_step), (fit.max_epochs, epochs))
     reached = any(0 <= limit <= count for limit, count in limits)
-    return reached or bool(trainer.should_stop and fit._can_stop_early)
+    return reached or bool(trainer.should_stop and may_stop_early(fit))

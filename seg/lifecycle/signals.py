@@ -16,10 +16,16 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
-from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from seg.distributed.watchdog import started_by_lightning
+from seg.lightning_compat.loops import send_no_sigterm, write_step_logs
+from seg.lightning_compat.trainer import (
+    ScriptLauncher,
+    SignalConnector,
+    cluster_environment,
+    set_signal_connector,
+    signal_connector,
+)
 
 # there is no SIGUSR1 on Windows
 _NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")
@@ -90,13 +96,13 @@ class StopOnSignal(L.Callback):
         Last, so that what is saved holds what all others did in the step.
         """
         trainer.callbacks.append(self)  # type: ignore[attr-defined]
-        trainer._signal_connector = _Handlers(trainer, self)
+        set_signal_connector(trainer, _Handlers(trainer, self))
 
     def receive(self, number: int, trainer: L.Trainer) -> None:
         """Take note of a signal; of a second one, end."""
         now = time.monotonic()
         launcher = trainer.strategy.launcher
-        starts_ranks = isinstance(launcher, _SubprocessScriptLauncher)
+        starts_ranks = isinstance(launcher, ScriptLauncher)
         if not self.number:
             self.number, self._since = number, now
             if starts_ranks:
@@ -119,8 +125,7 @@ class StopOnSignal(L.Callback):
         self._reduce()
         if number:
             # what the step has logged, Lightning would write only after this
-            trainer._logger_connector.on_batch_end()
-            trainer._logger_connector.update_train_step_metrics()
+            write_step_logs(trainer)
         self._stop(trainer, number)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -152,7 +157,7 @@ class StopOnSignal(L.Callback):
         launcher = trainer.strategy.launcher
         if self.number:  # agreed on
             self.teardown(trainer, pl_module, "fit")
-        elif isinstance(launcher, _SubprocessScriptLauncher):
+        elif isinstance(launcher, ScriptLauncher):
             launcher.kill(exception.number)
 
     def _reduce(self) -> None:
@@ -180,7 +185,7 @@ class StopOnSignal(L.Callback):
     def _stop(self, trainer: L.Trainer, number: int) -> None:
         if not number:
             return
-        handlers = trainer._signal_connector
+        handlers = signal_connector(trainer)
         assert isinstance(handlers, _Handlers)
         if number == handlers.requeue_signal:
             self.number, self._flag = 0, torch.zeros(1, dtype=torch.int32)
@@ -207,7 +212,7 @@ class StopOnSignal(L.Callback):
         return None
 
 
-class _Handlers(_SignalConnector):
+class _Handlers(SignalConnector):
     """Stands in for Lightning's handlers, which save nothing and end with status 0.
 
     Under SLURM with automatic requeueing, Lightning's own saves and requeues: at the end of the
@@ -222,11 +227,10 @@ class _Handlers(_SignalConnector):
     def register_signal_handlers(self) -> None:
         if self.trainer.state.fn != "fit":
             return
-        environment = self.trainer._accelerator_connector.cluster_environment
+        environment = cluster_environment(self.trainer)
         if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
             self.requeue_signal = environment.requeue_signal
-        # asks rank 0 in every step, and waits for the answer on the GPU
-        self.trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        send_no_sigterm(self.trainer)
         if threading.current_thread() is threading.main_thread():
             requeue = [] if self.requeue_signal is None else [self.requeue_signal]
             for number in {*SIGNALS, *requeue}:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from seg.lightning_compat.torch_names import assert_async
 from seg.losses.tracing import traced, transformed, unreadable
 
 
@@ -96,7 +97,7 @@ def check_range(values: Tensor, upper: float, expected: str) -> None:
     low, high = torch.aminmax(values)
     if values.is_cuda or unreadable(values):
         inside = ~((low < 0) | (high > upper))
-        torch._assert_async(inside, f"a target value is not {expected}.")
+        assert_async(inside, f"a target value is not {expected}.")
     elif low < 0 or high > upper:
         value = (low if low < 0 else high).item()
         raise ValueError(

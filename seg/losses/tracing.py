@@ -2,21 +2,18 @@
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
-_RECORDERS = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FUNCTIONAL)
+from seg.lightning_compat.torch_names import FakeTensor, is_recorded, is_transformed
 
 
 def transformed() -> bool:
     """Whether a transform of torch.func, such as grad or vmap, is at work."""
-    return torch._C._are_functorch_transforms_active()
+    return is_transformed()
 
 
 def traced() -> bool:
     """Whether the operations are being recorded, by torch.compile, torch.export or make_fx."""
-    if torch.compiler.is_compiling():
-        return True
-    return any(torch._C._get_dispatch_mode(key) is not None for key in _RECORDERS)
+    return torch.compiler.is_compiling() or is_recorded()
 
 
 def unreadable(values: Tensor) -> bool:

@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from seg.constants import IGNORE_INDEX
 from seg.distributed.ranks import Ranks
 from seg.errors import NonFiniteError
+from seg.lightning_compat.trainer import is_fitting, trainer_of
 
 PATIENCE = 3
 """Optimiser steps in a row whose loss is not finite that end a run; fewer are passed over."""
@@ -54,7 +55,7 @@ class Divergence:
         """
         number = module.global_step + 1
         self._unread.append(_Step(number, batch.get("name", ()), loss.detach()))
-        trainer = module._trainer
+        trainer = trainer_of(module)
         logged = INTERVAL if trainer is None else trainer.log_every_n_steps  # type: ignore[attr-defined]
         every = 1 if loss.device.type == "cpu" else min(logged or INTERVAL, INTERVAL)
         if number % every == 0:
@@ -71,8 +72,8 @@ class Divergence:
         if not names:
             return
         which = _list(list(dict.fromkeys(names)))
-        trainer = module._trainer
-        if trainer is None or trainer.state.fn != "fit" or self._newest is None:
+        trainer = trainer_of(module)
+        if not is_fitting(module) or self._newest is None:
             source = trainer and trainer.ckpt_path
             raise NonFiniteError(
                 f"{source or 'the network'}: weights are not finite: {which}. Use a checkpoint "
@@ -159,7 +160,8 @@ def non_finite(module: nn.Module) -> list[str]:
 
 def _of_all_ranks(module: L.LightningModule, own: list[str]) -> list[str]:
     """The ranks' lists as one, in which they take turns, as they do in a batch."""
-    ranks = Ranks(1 if module._trainer is None else module._trainer.world_size)
+    trainer = trainer_of(module)
+    ranks = Ranks(1 if trainer is None else trainer.world_size)
     if ranks.size == 1 or not ranks.sum(torch.tensor(float(len(own)), device=module.device)):
         return own
     lists: list[Any] = [None] * ranks.size
@@ -173,7 +175,8 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _where_to_go_on(module: L.LightningModule) -> str:
-    path = None if module._trainer is None else _newest_checkpoint(module._trainer)
+    trainer = trainer_of(module)
+    path = None if trainer is None else _newest_checkpoint(trainer)
     if path is None:
         return "No checkpoint was saved before."
     path = shlex.quote(path)

@@ -18,6 +18,8 @@ from lightning.pytorch.strategies import (
 )
 
 from seg.errors import InputError
+from seg.lightning_compat.torch_names import has_bf16_instructions
+from seg.lightning_compat.trainer import finds_unused_parameters
 from seg.losses import SegmentationLoss
 from seg.networks import some
 from seg.training.output_check import check_output
@@ -74,9 +76,7 @@ def check_batch(batch: Any) -> None:
 def _waits_for_all(trainer: L.Trainer) -> bool:
     """Whether a step needs a gradient of every parameter."""
     strategy = trainer.strategy
-    return isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get(
-        "find_unused_parameters"
-    )
+    return isinstance(strategy, DDPStrategy) and not finds_unused_parameters(strategy)
 
 
 def check_classes(checkpoint: Mapping[str, Any], class_names: Sequence[str]) -> None:
@@ -168,7 +168,7 @@ def has_fast_bf16() -> bool:
     """
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return has_bf16_instructions()
 
 
 def warn_of_slow_bf16(trainer: L.Trainer) -> None:

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.nn.modules.batchnorm import _NormBase
 
 from seg.distributed.ranks import Ranks
+from seg.lightning_compat.torch_names import NormBase
 from seg.losses import SegmentationLoss
 
 Parts = Mapping[str, tuple[float, SegmentationLoss]]
@@ -232,7 +232,7 @@ class _Loss(torch.autograd.Function):
 @contextmanager
 def _rehearsal(network: nn.Module, device: torch.device) -> Iterator[None]:
     """A forward pass that leaves no trace in running statistics and random numbers."""
-    norms = [m for m in network.modules() if isinstance(m, _NormBase) and m.track_running_stats]
+    norms = [m for m in network.modules() if isinstance(m, NormBase) and m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
     try:

@@ -140,8 +140,10 @@ def prepare(loss: nn.Module, num_classes: int | None) -> Subject:
 def tensors(loss: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
     """Every buffer, parameter and plain tensor of a loss: its module, its name there, itself."""
     for module in loss.modules():
-        for store in (module._buffers, module._parameters, vars(module)):
-            for name, value in store.items():
+        buffers = module.named_buffers(recurse=False, remove_duplicate=False)
+        parameters = module.named_parameters(recurse=False, remove_duplicate=False)
+        for store in (buffers, parameters, vars(module).items()):
+            for name, value in store:
                 if isinstance(value, Tensor):
                     yield module, name, value
 

@@ -181,5 +181,6 @@ def _permuted(subject: Subject, order: Tensor) -> nn.Module:
         permuted = tensor.detach()
         for dim in (dim for dim, size in enumerate(tensor.shape) if size == subject.channels):
             permuted = permuted.index_select(dim, order)
-        setattr(module, name, nn.Parameter(permuted) if name in module._parameters else permuted)
+        learns = isinstance(tensor, nn.Parameter)
+        setattr(module, name, nn.Parameter(permuted) if learns else permuted)
     return loss

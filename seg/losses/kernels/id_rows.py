@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from seg.lightning_compat.torch_names import assert_async
 from seg.losses.checks import label_error
 from seg.losses.targets import class_ids, is_ignored
 from seg.losses.tracing import beside, formula_only
@@ -63,7 +64,7 @@ class IdRows:
             return self.counts().double() @ self.table.double()
         known = (self.ids >= 0) & (self.ids < self.num_classes)
         known |= is_ignored(self.ids, self.ignore_index)
-        torch._assert_async(known.all(), label_error(self.num_classes, self.ignore_index))
+        assert_async(known.all(), label_error(self.num_classes, self.ignore_index))
         return self.table.index_select(0, self.rows(self.ids).view(-1)).sum(dtype=torch.float64)
 
     def counts(self) -> Tensor:

@@ -1,0 +1,37 @@
+"""What of jsonargparse and argparse has no public name."""
+
+from argparse import Action
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from jsonargparse import ArgumentParser, _typehints
+
+_DISCARD = "discard_init_args_on_class_path_change"
+
+
+def options_of(parser: ArgumentParser) -> Sequence[Action]:
+    """The options of a parser, to change what its help says of them."""
+    return parser._actions
+
+
+def subcommands_of(parser: ArgumentParser) -> Sequence[Action]:
+    """The subcommands of a parser, as its help lists them."""
+    return parser._subcommands_action._choices_actions  # type: ignore[union-attr]
+
+
+@contextmanager
+def discarding(discard: Callable[[Any, Any, Any], None]) -> Iterator[None]:
+    """Within it, `discard` drops the arguments of a class that gave way to another.
+
+    There is no setting for what is dropped.
+
+    Args:
+        discard: From the parser or its option, the value before, changed in place, and the new one.
+    """
+    original = getattr(_typehints, _DISCARD)
+    setattr(_typehints, _DISCARD, discard)
+    try:
+        yield
+    finally:
+        setattr(_typehints, _DISCARD, original)

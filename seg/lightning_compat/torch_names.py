@@ -1,0 +1,28 @@
+"""What of torch has no public name."""
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor as FakeTensor
+from torch.nn.modules.batchnorm import _NormBase
+
+NormBase = _NormBase
+"""What has running statistics: batch norm and instance norm; torch has no public base of these."""
+
+assert_async = torch._assert_async
+"""Checks a value on a GPU and does not wait for the answer; no public function does."""
+
+_RECORDERS = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FUNCTIONAL)
+
+
+def is_transformed() -> bool:
+    """Whether torch.func, grad or vmap, is at work; it has no function that says so."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def is_recorded() -> bool:
+    """Whether make_fx or torch.export records; `torch.compiler.is_compiling` knows of neither."""
+    return any(torch._C._get_dispatch_mode(key) is not None for key in _RECORDERS)
+
+
+def has_bf16_instructions() -> bool:
+    """Whether oneDNN computes bf16 by instructions of this processor; only oneDNN knows."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
