@@ -178,6 +178,54 @@ def test_no_two_classes_or_types_are_called_the_same():
     assert {name: where for name, where in twice.items() if not name.isupper()} == {}
 
 
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names(text):
+    """What a source reaches for that others keep to themselves: attributes and imports."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            whole, owner = ast.unparse(node), ast.unparse(node.value)
+            if owner not in {"self", "cls", "super()"} and node.attr not in ("_replace", "_exit"):
+                yield whole
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", None) or ""
+            names = [f"{module}.{alias.name}" for alias in node.names]
+            yield from (n for n in names if any(is_private(part) for part in n.split(".")))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr"):
+            name = node.args[1]
+            if isinstance(name, ast.Constant) and is_private(name.value):
+                yield ast.unparse(node)
+
+
+def test_private_names_of_libraries_are_reached_for_in_one_place():
+    found = {
+        str(path.relative_to(PACKAGE)): names
+        for path in sources()
+        if room(module_name(path)) != "lightning_compat"
+        and (names := list(private_names(path.read_text(encoding="utf-8"))))
+    }
+    assert found == {}, "give it a name in seg/lightning_compat"
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("trainer.fit_loop._data_fetcher", ["trainer.fit_loop._data_fetcher"]),
+        ("self.trainer._loop = None", ["self.trainer._loop"]),
+        ("from torch._C import X", ["torch._C.X"]),
+        ("from torch.nn import _Y as Y", ["torch.nn._Y"]),
+        ("import torch._dynamo", [".torch._dynamo"]),
+        ("getattr(trainer, '_x', None)", ["getattr(trainer, '_x', None)"]),
+        ("self._x, cls._y, super()._z(), row._replace(a=1), os._exit(1), x.__name__", []),
+        ("from __future__ import annotations", []),
+    ],
+)
+def test_a_private_name_of_others_is_found(statement, expected):
+    assert list(private_names(statement)) == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "name"),

@@ -10,6 +10,7 @@ from lightning.pytorch.plugins.io import CheckpointIO, TorchCheckpointIO
 
 from seg.errors import InputError
 from seg.files import replacing
+from seg.lightning_compat.trainer import has_own_saving
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -46,7 +47,7 @@ def with_atomic_saving(plugins: Any, strategy: Any) -> list[Any]:
     """The trainer's plugins as configured, and `AtomicCheckpointIO` where nothing else saves."""
     given = plugins if isinstance(plugins, list) else [] if plugins is None else [plugins]
     own = any(isinstance(plugin, CheckpointIO) for plugin in given)
-    own |= getattr(strategy, "_checkpoint_io", None) is not None
+    own |= has_own_saving(strategy)
     return given if own else [*given, AtomicCheckpointIO()]
 
 

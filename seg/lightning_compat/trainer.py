@@ -53,6 +53,11 @@ def spawns(strategy: Strategy) -> bool:
     return isinstance(strategy.launcher, _MultiProcessingLauncher)
 
 
+def has_own_saving(strategy: Any) -> bool:
+    """Whether a strategy was given what saves its checkpoints; asked, it would make one."""
+    return getattr(strategy, "_checkpoint_io", None) is not None
+
+
 def layer_sync(strategy: ModelParallelStrategy) -> LayerSync | None:
     """What `trainer.sync_batchnorm` asks for; this strategy takes it and never applies it."""
     return strategy._layer_sync
