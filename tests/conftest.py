@@ -25,6 +25,11 @@ SMALL = [
 ]
 SYNTHETIC = [*SMALL, "--data.synthetic_length=8", "--data.synthetic_size=[64,64]"]
 
+# A U-Net of 0.2 million weights in the place of the default one's 14: its checkpoints are written
+# and read in no time. For tests of what is around the network.
+LIGHT = ["--model.network.encoder_name=tu-lcnet_035"]
+LIGHT += ["--model.network.decoder_channels=[32,16,16,8,8]"]
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 
 from seg.cli import app as cli
 from seg.cli.linking import link_network
-from tests.conftest import SMALL, write_pairs
+from tests.conftest import LIGHT, SMALL, write_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(ROOT.glob("configs/*/*.yaml"))
@@ -61,7 +61,7 @@ def finished_runs(camvid_like, tmp_path_factory):
     data = ["-c", str(ROOT / "configs/data/camvid.yaml"), "--data.root", str(camvid_like)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert cli.main(["fit", *data, *SMALL, *HERE, "--name", "camvid"]) == 0
+        assert cli.main(["fit", *data, *SMALL, *LIGHT, *HERE, "--name", "camvid"]) == 0
     return folder / "runs"
 
 
@@ -106,7 +106,12 @@ def shortened(command, tmp_path, camvid_like, folder_data, encoder_file):
     quick = [arg for arg in SMALL if args[0] == "fit" or "max_epochs" not in arg]
     # an ImageNet download is the hub's to test; a checkpoint has no weights to ask for
     hub = ["--model.network.encoder_weights=null"] if "imagenet" in command else []
-    return [*args, *quick, *hub, *(HERE if args[0] == "fit" else [])]
+    if args[0] != "fit":
+        return [*args, *quick, *hub]
+    has_network = any(
+        word in command for word in ("/network/", "encoder", "ckpt_path", "init_from")
+    )
+    return [*args, *quick, *hub, *HERE, *([] if has_network else LIGHT)]
 
 
 @pytest.mark.slow
