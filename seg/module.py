@@ -210,8 +210,7 @@ class SegmentationModule(PixelClassifier, StoredModule):
         """Loss of the crops of all ranks, of which `batch` is this rank's share."""
         check_batch(batch)
         reseed(self.global_step, self.global_rank)
-        plugin = getattr(trainer_of(self), "precision_plugin", None)
-        scaler = getattr(plugin, "scaler", None)
+        scaler = getattr(getattr(trainer_of(self), "precision_plugin", None), "scaler", None)
         share = Share(batch["image"], batch["mask"], self._ranks)
         channels = self.loss.channels(len(self.class_names))
         forward = self._telemetry.watch(batch_idx, self._parts, share.target, self.forward)

@@ -70,6 +70,7 @@ REACHED = [
     (_SAVES, "_train_time_interval", None, _RUN),
     (_SAVES, "_save_on_train_epoch_end", None, _RUN),
     (_SAVES, "_enable_version_counter", None, _RUN),
+    ("torch._dynamo.eval_frame.OptimizedModule", "_orig_mod", None, "training/output_check.py"),
     ("jsonargparse.ArgumentParser", "_actions", None, "cli/app.py"),
     ("jsonargparse.ArgumentParser", "_subcommands_action", None, "cli/app.py"),
     ("argparse._SubParsersAction", "_choices_actions", None, "cli/app.py"),

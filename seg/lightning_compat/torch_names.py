@@ -1,6 +1,7 @@
 """What of torch has no public name."""
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor as FakeTensor
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -10,7 +11,16 @@ NormBase = _NormBase
 assert_async = torch._assert_async
 """Checks a value on a GPU and does not wait for the answer; no public function does."""
 
+COMPILED = "_orig_mod"
+"""The attribute of a compiled network that holds it as it was, and a part of its tensors' names."""
+
 _RECORDERS = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FUNCTIONAL)
+
+
+def before_compile(network: nn.Module) -> nn.Module:
+    """A network as it was before torch.compile, which has no way back."""
+    original: nn.Module = getattr(network, COMPILED, network)
+    return original
 
 
 def is_transformed() -> bool:

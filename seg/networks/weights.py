@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seg.errors import InputError
+from seg.lightning_compat.torch_names import COMPILED
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def _inner(content: Any, path: str | Path) -> Any:
 
 def _uncompiled(name: str) -> str:
     """The name of a tensor without what `torch.compile` puts into it."""
-    return name.replace("_orig_mod.", "")
+    return name.replace(f"{COMPILED}.", "")
 
 
 def load_encoder_weights(network: nn.Module, path: str | Path) -> None:

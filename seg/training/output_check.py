@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from seg.errors import InputError
 from seg.inference.input_sizes import InputSizes, logits_of
+from seg.lightning_compat.torch_names import before_compile
 from seg.losses import SegmentationLoss
 from seg.networks import some
 
@@ -113,7 +114,7 @@ def output_of(network: nn.Module, images: Tensor, sizes: InputSizes) -> Output:
     Raises:
         InputError: If it fails on these images.
     """
-    network = getattr(network, "_orig_mod", network)  # as it was before torch.compile
+    network = before_compile(network)
     with _no_trace(network):
         try:
             return _output(_copy(network, "meta"), images.to("meta"), sizes)
