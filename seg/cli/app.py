@@ -34,7 +34,7 @@ from seg.lifecycle.run_checkpoint import (
 from seg.lifecycle.run_folder import run_loggers
 from seg.lifecycle.saving import with_atomic_saving
 from seg.lifecycle.signals import StopOnSignal, Stopped, raising_signals
-from seg.lightning_compat.parsers import options_of, subcommands_of
+from seg.lightning_compat.parsers import option_of, subcommands_of
 from seg.module import SegmentationModule
 from seg.networks import hub_in_one_line
 from seg.prediction.label_images import PredictionWriter
@@ -126,10 +126,8 @@ class SegCLI(LightningCLI):
         )
         loss = {"class_path": "seg.losses.CrossEntropyLoss"}
         parser.set_defaults({"model.network": DEFAULT_NETWORK, "model.loss": loss})
-        for action in options_of(parser):
-            if action.dest == "model.network":
-                # of thousands of known modules, the help would list all
-                action.extra_help = lambda: ", any torch.nn.Module"  # type: ignore[attr-defined]
+        # of thousands of known modules, the help would list all
+        option_of(parser, "model.network").extra_help = lambda: ", any torch.nn.Module"
         names = ("data.root", "data.class_names", "data.dataset")
         parser.link_arguments(names, "model.class_names", compute_fn=resolve_class_names)
         colors = ("data.root", "data.class_colors", "data.dataset")

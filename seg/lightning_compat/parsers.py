@@ -10,9 +10,9 @@ from jsonargparse import ArgumentParser, _typehints
 _DISCARD = "discard_init_args_on_class_path_change"
 
 
-def options_of(parser: ArgumentParser) -> Sequence[Action]:
-    """The options of a parser, to change what its help says of them."""
-    return parser._actions
+def option_of(parser: ArgumentParser, key: str) -> Any:
+    """An option of a parser, to change what its help says of it."""
+    return next(action for action in parser._actions if action.dest == key)
 
 
 def subcommands_of(parser: ArgumentParser) -> Sequence[Action]:
