@@ -166,12 +166,12 @@ class SegmentationModule(PixelClassifier, StoredModule):
         """Check the network's output and resolve class weights that were given by policy."""
         warn_of_slow_bf16(self.trainer)
         check_finders(self.trainer, self.trainer.datamodule)  # type: ignore[attr-defined]
-        if stage != "fit":
-            return
-        # of this fit alone, whatever this module went through before
-        self._telemetry, self._divergence = Telemetry(self.class_names), Divergence()
-        check_fit(self, self.trainer)
-        if self.loss.needs_class_counts and self.trainer.ckpt_path is None:
+        if stage == "fit":
+            # of this fit alone, whatever this module went through before
+            self._telemetry, self._divergence = Telemetry(self.class_names), Divergence()
+            check_fit(self, self.trainer)
+        waits = stage != "predict" and self.loss.needs_class_counts
+        if waits and self.trainer.ckpt_path is None:
             counts = counts_of_data(self.trainer.datamodule, self.loss)  # type: ignore[attr-defined]
             self.class_pixels = fill_weights(self.loss, counts, self.class_names)
 

@@ -47,6 +47,9 @@ def judged(tmp_path_factory):
         for command in ("validate", "test") if ranks in (1, 4) else ("test",):
             output = f"--output={command}-{ranks}-{batch}-{workers}"
             runs.append([ranks, [command, last, *EXACT, *loaders, output]])
+            if ranks == 4:
+                again = ["--trainer.use_distributed_sampler=true", f"{output}-divided"]
+                runs.append([ranks, [command, last, *EXACT, *loaders, *again]])
     make_runs(folder, runs)
     return folder
 

@@ -100,6 +100,24 @@ def test_the_data_module_of_a_plain_trainer_is_asked_for_the_counts(tmp_path):
     assert torch.equal(found.loss.parts["ce"].weight, expected.weight)
 
 
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_a_module_that_was_never_fitted_is_judged_with_the_weights_of_its_policy(tmp_path, stage):
+    data = SegmentationDataModule(
+        synthetic_length=4, synthetic_size=[64, 64], crop_size=[32, 32], batch_size=2, num_workers=0
+    )
+    found = module(weighted(), data.class_names)
+    (logged,) = getattr(trainer(tmp_path), stage)(found, datamodule=data, verbose=False)
+    role = {"validate": "val", "test": "test"}[stage]
+    sample = data.dataset(role)[0]
+    loss = nn.functional.cross_entropy(
+        found(sample["image"][None]).double(),
+        sample["mask"][None].long(),
+        weight=inverse(data.class_counts().pixels).double(),
+        ignore_index=255,
+    )
+    assert logged[f"{role}/loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
 def test_a_data_module_of_ones_own_is_asked_where_it_can_count(tmp_path):
     found = module(weighted())
     trainer(tmp_path).fit(found, datamodule=WithCounts())

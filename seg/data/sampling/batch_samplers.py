@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import BatchSampler, Sampler
+from torch.utils.data import BatchSampler, DistributedSampler, Sampler
 
 from seg.data.dataset import Key
 from seg.data.sampling.image_samplers import Draws
@@ -139,7 +139,8 @@ class EvaluationBatchSampler(BatchSampler):
     may have none. A batch is given out when it is full; what remains of each size comes last.
 
     Args:
-        sampler: Indices to evaluate (Lightning hands in its own when predicting).
+        sampler: Indices to evaluate. Lightning hands in its own when predicting, and with
+            `use_distributed_sampler`; of one that divides and pads the images, all are taken.
         groups: What must be equal within a batch, one an index: usually height and width.
         batch_size: Most images of a batch.
         rank: This process, from 0.
@@ -162,7 +163,8 @@ class EvaluationBatchSampler(BatchSampler):
         if drop_last:
             raise InputError("drop_last would leave images out of an evaluation; keep it false.")
         super().__init__(sampler, batch_size, drop_last=False)
-        indices = list(sampler)
+        divided = isinstance(sampler, DistributedSampler)
+        indices = list(range(len(groups)) if divided else sampler)
         self.of_ranks = [
             _equal_batches(indices[r::world_size], groups, batch_size) for r in range(world_size)
         ]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, DistributedSampler
 
 from seg.data.loading import TrainLoader
 from seg.data.sampling.batch_samplers import EvaluationBatchSampler, TrainBatchSampler
@@ -215,3 +215,11 @@ def test_a_repeated_epoch_has_the_keys_of_the_first_on_any_ranks() -> None:
             first, repeated = TrainBatchSampler(*given), TrainBatchSampler(*given, repeat=True)
             repeated.set_epoch(3)
             assert list(repeated) == list(first)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_sampler_that_would_divide_and_pad_the_images_again_is_passed_over(rank):
+    groups = [(1, 1)] * 5
+    lightnings = DistributedSampler(range(5), num_replicas=2, rank=rank)
+    found = EvaluationBatchSampler(lightnings, groups, 2, rank, 2)
+    assert found.batches == EvaluationBatchSampler(range(5), groups, 2, rank, 2).batches
