@@ -339,3 +339,26 @@ def test_the_logged_loss_of_an_epoch_is_the_mean_over_its_steps(tmp_path):
 def test_class_weights_of_another_length_are_refused():
     with pytest.raises(ValueError, match="weight"):
         SegmentationModule(unet(), CrossEntropyLoss(weight=[1.0, 2.0]), NAMES)
+
+
+@pytest.mark.parametrize("compiled", ["written", "read", "both"])
+def test_a_checkpoint_of_a_compiled_network_is_that_of_the_network(compiled, tmp_path):
+    def network(is_compiled):
+        plain = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+        return torch.compile(plain, backend="eager") if is_compiled else plain
+
+    module = SegmentationModule(network(compiled != "read"), CrossEntropyLoss(), NAMES)
+    runner = trainer(tmp_path, max_steps=2, limit_val_batches=0)
+    runner.fit(module, Data())
+    runner.save_checkpoint(tmp_path / "x.ckpt")
+    given = {"loss": CrossEntropyLoss(), "class_names": NAMES}
+    fresh = network(compiled != "written")
+    read = SegmentationModule.load_from_checkpoint(tmp_path / "x.ckpt", network=fresh, **given)
+    resumed = SegmentationModule(network(compiled != "written"), **given)
+    again = trainer(tmp_path, max_steps=3, limit_val_batches=0)
+    again.fit(resumed, Data(), ckpt_path=tmp_path / "x.ckpt")
+    assert again.global_step == 3
+    for found, expected in zip(
+        read.state_dict().values(), module.state_dict().values(), strict=True
+    ):
+        assert torch.equal(found, expected)

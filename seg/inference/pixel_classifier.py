@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from seg.inference.input_sizes import InputSizes, explained, network_logits, resized
 from seg.inference.whole_images import labels, predict_logits
+from seg.lightning_compat.torch_names import COMPILED
 
 _OF_A_NETWORK = (AssertionError, RuntimeError, ValueError)
 
@@ -31,6 +32,13 @@ class PixelClassifier(nn.Module):
             self.register_buffer(name, 255 * torch.tensor(values).view(-1, 1, 1))
         # of the checkpoint, not of the weights: whoever trains on starts without
         self.register_buffer("logit_bias", None, persistent=False)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **settings: Any) -> Any:
+        """As in torch; it does not matter which of the two networks was compiled."""
+        own = {uncompiled(name): name for name in self.state_dict()}
+        if any(uncompiled(name) != name for name in (*own.values(), *state_dict)):
+            state_dict = {own.get(uncompiled(k), k): value for k, value in state_dict.items()}
+        return super().load_state_dict(state_dict, *args, **settings)
 
     def set_calibration(self, calibration: Mapping[str, Any] | None) -> None:
         """Decide with the biases that a checkpoint carries as `calibration`, or without."""
@@ -85,3 +93,8 @@ class PixelClassifier(nn.Module):
         pairs = zip(torch.split(logits, 1), sizes.tolist(), strict=True)
         whole = [resized(one, (h, w)) for one, (h, w) in pairs]
         return [labels(one, self.logit_bias)[0] for one in whole]
+
+
+def uncompiled(name: str) -> str:
+    """The name of a tensor without what `torch.compile` puts into it."""
+    return name.replace(f"{COMPILED}.", "")

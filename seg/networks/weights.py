@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seg.errors import InputError
-from seg.lightning_compat.torch_names import COMPILED
+from seg.inference.pixel_classifier import uncompiled
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     named = {k: v for k, v in content.items() if isinstance(v, Tensor) and isinstance(k, str)}
     if not named:
         raise InputError(f"{path}: holds no tensors by name; expected a state_dict.")
-    return {_uncompiled(name): tensor for name, tensor in named.items()}
+    return {uncompiled(name): tensor for name, tensor in named.items()}
 
 
 def _inner(content: Any, path: str | Path) -> Any:
@@ -69,11 +69,6 @@ def _inner(content: Any, path: str | Path) -> Any:
             log.info("%s: of %s, %s is taken.", path, " and ".join(keys), keys[0])
         content = content[keys[0]]
     return content
-
-
-def _uncompiled(name: str) -> str:
-    """The name of a tensor without what `torch.compile` puts into it."""
-    return name.replace(f"{COMPILED}.", "")
 
 
 def load_encoder_weights(network: nn.Module, path: str | Path) -> None:
@@ -115,8 +110,8 @@ def load_network_weights(network: nn.Module, path: str | Path) -> None:
 
 
 def _load(module: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    own = {_uncompiled(name): name for name in module.state_dict()}
-    target = {_uncompiled(name): tensor for name, tensor in module.state_dict().items()}
+    own = {uncompiled(name): name for name in module.state_dict()}
+    target = {uncompiled(name): tensor for name, tensor in module.state_dict().items()}
     renamed = max(
         (_rename(weights, rename) for rename in _renamings(weights)),
         key=lambda candidate: len(_fitting(candidate, target)),
