@@ -2,17 +2,22 @@
 
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 
 from seg.checkpoint_files.contents import read_checkpoint
+from seg.data import SegmentationDataModule
 from seg.distributed.uneven_evaluation import UnevenEvaluation
 from seg.lifecycle.resuming import ExactResume
 from seg.lifecycle.run_checkpoint import RunCheckpoint
 from seg.lifecycle.saving import AtomicCheckpointIO
 from seg.lifecycle.signals import StopOnSignal
+from seg.losses import CrossEntropyLoss
+from seg.module import SegmentationModule
 from seg.report.callbacks import RunReport
 from tests.cli.test_app import seg
 from tests.lifecycle.test_old_checkpoints import CHECKPOINT, ON_CPU
@@ -97,3 +102,35 @@ def test_the_page_names_what_there_is():
     for path in re.findall(r"`(seg(?:\.\w+)+)`", TEXT):
         module, _, name = path.rpartition(".")
         assert hasattr(__import__(module, fromlist=[name]), name), path
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")  # resumed
+def test_a_run_from_python_with_all_of_the_page_is_resumed_exactly(names, tmp_path):
+    def fit(folder, epochs, **resumed):
+        torch.manual_seed(0)
+        data = SegmentationDataModule(
+            dataset=names["Stripes"], class_names=["ground", "stripe"], crop_size=[32, 32],
+            batch_size=4, num_workers=0,
+        )  # fmt: skip
+        schedule = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)
+        network, loss = names["small_unet"](2), CrossEntropyLoss(weight="log_frequency")
+        module = SegmentationModule(network, loss, data.class_names, lr_scheduler=schedule)
+        checkpoint = RunCheckpoint(
+            dirpath=folder, monitor="val/miou", mode="max", filename="best", save_last=True
+        )
+        trainer = L.Trainer(
+            accelerator="cpu", max_epochs=epochs, logger=False, default_root_dir=folder,
+            plugins=[AtomicCheckpointIO()], use_distributed_sampler=False,
+            callbacks=[RunReport(folder), checkpoint, UnevenEvaluation()], log_every_n_steps=1,
+        )  # fmt: skip
+        ExactResume().attach(trainer)
+        StopOnSignal().attach(trainer)
+        trainer.fit(module, datamodule=data, **resumed)
+        assert (folder / "per_class.json").exists() and (folder / "previews").exists()
+        return module.state_dict()
+
+    whole = fit(tmp_path / "whole", 2)
+    fit(tmp_path / "parts", 1)
+    last = tmp_path / "parts" / "last.ckpt"
+    resumed = fit(tmp_path / "parts", 2, ckpt_path=last, weights_only=True)
+    torch.testing.assert_close(resumed, whole, rtol=0, atol=0)
