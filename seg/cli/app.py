@@ -18,6 +18,8 @@ from seg.cli.class_arguments import kept_apart
 from seg.cli.commands import audit, calibrate, doctor, export, split
 from seg.cli.linking import link_network, with_checkpoint_config
 from seg.cli.monitors import check_monitors
+from seg.cli.parsers import RunParser
+from seg.cli.summaries import HELP, SUMMARIES
 from seg.data import SegmentationDataModule, resolve_class_colors, resolve_class_names
 from seg.distributed.uneven_evaluation import UnevenEvaluation
 from seg.distributed.watchdog import Watchdog, describe, started_by_lightning
@@ -55,19 +57,6 @@ DEFAULT_NETWORK: dict[str, Any] = {
     "class_path": "segmentation_models_pytorch.Unet",
     "init_args": {"encoder_name": "resnet18", "encoder_weights": None},
 }
-SUMMARIES = {
-    "fit": "Train or fine-tune a network; --ckpt_path resumes a run.",
-    "validate": "Score a checkpoint on the validation split.",
-    "test": "Score a checkpoint on the test split.",
-    "predict": "Write the labels that a checkpoint gives to images.",
-}
-
-MORE = (
-    "Further commands, each with its own --help: seg audit (how imbalanced a data set is, and what "
-    "to set), seg split (lists of splits that all show every class), seg calibrate (what a trained "
-    "network gains from biases of its logits), seg export (a trained network as a program of torch "
-    "alone), seg doctor (versions and devices, for a bug report)."
-)
 
 CHECKPOINTS = {
     "monitor": "val/miou",
@@ -102,12 +91,8 @@ class SegCLI(LightningCLI):
             },
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={
-                "prog": "seg",
-                "description": "Train, fine-tune and judge segmentation networks on rare classes.",
-                "epilog": MORE,
-                **{name: {"description": text} for name, text in SUMMARIES.items()},
-            },
+            parser_kwargs=HELP | {name: {"description": text} for name, text in SUMMARIES.items()},
+            parser_class=RunParser,
         )
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
@@ -155,6 +140,7 @@ class SegCLI(LightningCLI):
             parser.add_argument("--output", type=str | None, default=None, help=help_text)
         if subcommand in ("validate", "test"):
             parser.set_defaults({"verbose": False})  # the table of classes says it all
+        self.parser.family.append(parser)  # type: ignore[attr-defined]
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:

@@ -3,20 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
-from jsonargparse import ArgumentParser
 from rich.progress import Progress
 
+from seg.cli.parsers import CommandParser
 from seg.data import SegmentationDataModule
 
 
-def data_parser(command: str, description: str) -> ArgumentParser:
+def data_parser(command: str, description: str) -> CommandParser:
     """A parser that takes `-c FILE` and every option of `data`.
 
     Args:
         command: Name of the subcommand.
         description: What it does, for `--help`.
     """
-    parser = ArgumentParser(prog=f"seg {command}", description=description)
+    parser = CommandParser(prog=f"seg {command}", description=description)
     parser.add_argument("-c", "--config", action="config", help="A YAML with `data:`.")
     parser.add_class_arguments(SegmentationDataModule, "data")
     return parser

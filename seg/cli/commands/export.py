@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
 from seg.checkpoint_files.contents import read_config
+from seg.cli.parsers import CommandParser
 from seg.errors import InputError
 from seg.files import refuse_overwriting
 from seg.lifecycle.checkpoint import load_module
@@ -48,8 +47,8 @@ def _size(path: str, trust: Sequence[str]) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+def _parser() -> CommandParser:
+    parser = CommandParser(
         prog="seg export", description="A trained network as a program of torch alone."
     )
     parser.add_argument("--ckpt_path", type=str | None, help="The checkpoint.")

@@ -1,0 +1,118 @@
+"""Parsers whose errors are one line: the value, what is expected, the nearest name."""
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser
+
+_OPTION = re.compile(r"--([\w.]+)")
+_KEY = re.compile(r'Parser key "([^"]+)":?')
+
+Names = Callable[[], Sequence[str]]
+"""Gives the names of all options, such as data.crop_size."""
+
+
+class _OneLine(ArgumentParser):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.family: list[ArgumentParser] = []
+        """Those of the subcommands, whose options a wrong one is compared with."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:
+            super().error(message, ex)
+        print(f"seg: error: {one_line(message, self._names)}", file=sys.stderr)
+        sys.exit(2)
+
+    def _names(self) -> Sequence[str]:
+        helps = [parser.format_help() for parser in (self, *self.family)]
+        return sorted({name for text in helps for name in _OPTION.findall(text)})
+
+
+class CommandParser(_OneLine):
+    """That of a command of ours."""
+
+
+class RunParser(_OneLine, LightningArgumentParser):
+    """That of a command that LightningCLI runs."""
+
+
+def one_line(message: str, names: Names) -> str:
+    """What a parser's message says, in one line.
+
+    Args:
+        message: As jsonargparse writes it.
+        names: Asked where the nearest option is to be told.
+    """
+    key = _KEY.search(message)
+    at = "" if key is None else f"{key[1]}: "
+    for pattern, said in _RULES:
+        if found := re.search(pattern, message, re.DOTALL):
+            return f"{at}{said(found, names)}."
+    lines = [line.strip(" -\t") for line in _KEY.sub(lambda k: f"{k[1]}:", message).splitlines()]
+    return " ".join(line for line in lines if line)
+
+
+def _unknown_argument(found: re.Match[str], names: Names) -> str:
+    option = found[1].split("=")[0]
+    if not option.startswith("--"):
+        return f"{option}: no option stands before it"
+    nearest = _nearest(option.lstrip("-"), names(), "--")
+    return f"there is no {option}{nearest}"
+
+
+def _unknown_key(found: re.Match[str], names: Names) -> str:
+    key = f"data.{found[2]}" if found[1] == "Group 'data'" else found[2]
+    return f"there is no {key}{_nearest(key, names())}"
+
+
+def _unknown_class(found: re.Match[str], names: Names) -> str:
+    module, name = found.groups()
+    return f"{module} has no {name}{_nearest(name, dir(import_module(module)))}"
+
+
+def _unknown_init(found: re.Match[str], names: Names) -> str:
+    path, name = found.groups()
+    module, _, kind = path.rpartition(".")
+    parameters = inspect.signature(getattr(import_module(module), kind)).parameters
+    return f"{path} takes no {name}{_nearest(name, [*parameters])}"
+
+
+def _union(found: re.Match[str], names: Names) -> str:
+    plain = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", found[1]).replace("NoneType", "null")
+    kinds = " or ".join(kind.strip() for kind in re.split(r",\s*(?![^\[]*\])", plain))
+    booleans = re.search(r"Expected a <class 'str'>\. Got value: (True|False)", found.string)
+    quote = "; YAML reads yes, no, on and off as True and False: quote them"
+    return f"expected {kinds}; got {found[2].strip()}{quote if booleans else ''}"
+
+
+def _expected(found: re.Match[str], names: Names) -> str:
+    return f"expected {found[1]}; got {found[2].strip()}"
+
+
+def _no_class(found: re.Match[str], names: Names) -> str:
+    return f"{found[1].strip()} is no known class, and no file; write its class_path"
+
+
+_RULES: tuple[tuple[str, Callable[[re.Match[str], Names], str]], ...] = (
+    (r"^unrecognized arguments: (\S+)", _unknown_argument),
+    (r"(Subcommand '\w+'|Group '\w+') does not accept option '([\w.]+)'", _unknown_key),
+    (r"module '([\w.]+)' has no attribute '(\w+)'", _unknown_class),
+    (r"given class_path '([\w.]+)':\s+Option '(\w+)' is not accepted", _unknown_init),
+    (r"Subtypes: \[(.*?)\]\n.*Given value: (.*)", _union),
+    (r"Expected a <class '([\w.]+)'>\. Got value: (.*)", _expected),
+    (r"- Expected a dot import path string: (.*)", _no_class),
+)
+
+
+def _nearest(name: str, names: Sequence[str], dashes: str = "") -> str:
+    close = get_close_matches(name, names, 1)
+    last = [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
+    found = (close or last)[:1]
+    return f"; the nearest is {dashes}{found[0]}" if found else "; --help lists what there is"

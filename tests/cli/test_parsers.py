@@ -1,0 +1,55 @@
+"""What is wrong with a command line or a YAML is told in one line, with the nearest name."""
+
+import pytest
+
+from seg.cli.parsers import one_line
+from tests.cli.test_app import seg
+
+CASES = [
+    (["fit", "--data.crop_sise=3"],
+     "there is no --data.crop_sise; the nearest is --data.crop_size."),
+    (["fit", "--size", "320", "480"], "there is no --size; --help lists what there is."),
+    (["fit", "-c", {"data": {"crop_sise": 3}}],
+     "there is no data.crop_sise; the nearest is data.crop_size."),
+    (["fit", "-c", {"dat": {"crop_size": 3}}],
+     "there is no dat.crop_size; the nearest is data.crop_size."),
+    (["fit", "-c", {"model": {"loss": {"class_path": "seg.losses.FocalLos"}}}],
+     "model.loss: seg.losses has no FocalLos; the nearest is FocalLoss."),
+    (["fit", "-c", {"model": {"loss": {"class_path": "seg.losses.FocalLoss",
+                                       "init_args": {"gama": 2}}}}],
+     "model.loss: seg.losses.FocalLoss takes no gama; the nearest is gamma."),
+    (["fit", "--model.loss=FocalLos"],
+     "model.loss: FocalLos is no known class, and no file; write its class_path."),
+    (["fit", "--data.batch_size=x"], "data.batch_size: expected int; got x."),
+    (["fit", "-c", {"data": {"root": "/tmp", "class_names": [False, True]}}],
+     "data.class_names: expected list[str] or null; got [False, True]; YAML reads yes, no, on and "
+     "off as True and False: quote them."),
+    (["fit", "--trainer.max_epochs"], "argument --trainer.max_epochs: expected one argument"),
+    (["fit", "-c", "none.yaml"], "config: File does not exist: "),
+    (["audit", "-c", {"data": {"crop_sise": 3}}],
+     "there is no data.crop_sise; the nearest is data.crop_size."),
+    (["audit", "--data.rot=x"], "there is no --data.rot; the nearest is --data.root."),
+    (["split", "--data.roots=x"], "there is no --data.roots; the nearest is --data.root."),
+    (["fitt"], "argument subcommand: invalid choice: 'fitt' (choose from "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("args", "said"), CASES, ids=lambda value: str(value)[:50])
+def test_a_wrong_word_is_told_in_one_line(args, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    given = []
+    for arg in args:
+        if isinstance(arg, dict):
+            (tmp_path / "mine.yaml").write_text(str(arg))
+            arg = "mine.yaml"
+        given.append(arg)
+    with pytest.raises(SystemExit) as ended:
+        seg(*given)
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"seg: error: {said}")
+
+
+def test_any_other_message_becomes_one_line():
+    message = 'Parser key "a.b":\n  Problem with it:\n    - one\n    - two'
+    assert one_line(message, list) == "a.b: Problem with it: one two"
