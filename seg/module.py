@@ -22,7 +22,7 @@ from seg.networks import load_encoder_weights, load_network_weights, normalisati
 from seg.training.divergence import Divergence
 from seg.training.epoch_means import reseed
 from seg.training.optim import PolynomialDecay, optimizer_and_schedule
-from seg.training.pixel_counts import counts_of_data, fill_weights
+from seg.training.pixel_counts import fill_waiting, fill_weights
 from seg.training.preflight import (
     check_batch,
     check_classes,
@@ -170,10 +170,8 @@ class SegmentationModule(PixelClassifier, StoredModule):
             # of this fit alone, whatever this module went through before
             self._telemetry, self._divergence = Telemetry(self.class_names), Divergence()
             check_fit(self, self.trainer)
-        waits = stage != "predict" and self.loss.needs_class_counts
-        if waits and self.trainer.ckpt_path is None:
-            counts = counts_of_data(self.trainer.datamodule, self.loss)  # type: ignore[attr-defined]
-            self.class_pixels = fill_weights(self.loss, counts, self.class_names)
+            if self.trainer.ckpt_path is None:
+                fill_waiting(self)
 
     def configure_model(self) -> None:
         """Divide the network among the ranks, where the strategy is one that does so."""
@@ -184,10 +182,12 @@ class SegmentationModule(PixelClassifier, StoredModule):
         """Judge by the same running statistics on every rank, and by finite weights."""
         assert self.trainer.strategy.model is not None
         share_buffers(self.trainer.strategy.model, self.network)
+        fill_waiting(self)
         self._divergence.check(self)
 
     def on_test_start(self) -> None:
         """Refuse weights that are not finite."""
+        fill_waiting(self)
         self._divergence.check(self)
 
     on_predict_start = on_test_start

@@ -42,6 +42,20 @@ def fill_weights(loss: SegmentationLoss, counts: Any, class_names: Sequence[str]
     return found
 
 
+def fill_waiting(module: Any) -> None:
+    """Give the weights of policies that still wait, as no checkpoint has them, their values.
+
+    Args:
+        module: The SegmentationModule; its `class_pixels` are filled in.
+
+    Raises:
+        InputError: If the trainer's data module does not tell the pixels of each class.
+    """
+    if module.loss.needs_class_counts:
+        counts = counts_of_data(getattr(module.trainer, "datamodule", None), module.loss)
+        module.class_pixels = fill_weights(module.loss, counts, module.class_names)
+
+
 def counts_of_data(data: Any, loss: SegmentationLoss) -> Any:
     """The counts of a trainer's data module.
 
