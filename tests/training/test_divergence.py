@@ -388,9 +388,11 @@ def test_a_validation_without_a_score_is_never_the_best(tmp_path, caplog):
     folders = ("images/train", "masks/train", "images/val", "masks/val")
     images, masks, val_images, val_masks = (tmp_path / folder for folder in folders)
     write_pairs(images, masks, 4, (40, 56), [0, 1])
-    write_pairs(val_images, val_masks, 2, (40, 56), [255])
+    write_pairs(val_images, val_masks, 2, (40, 56), [0, 1])
+    Image.new("L", (56, 40), 255).save(val_masks / "00.png")  # the one that is judged is ignored
     given = ["--data.root", tmp_path, "--data.images=images/{split}", "--data.masks=masks/{split}"]
     given += ["--data.class_names=[a,b]", "--trainer.default_root_dir", tmp_path / "runs"]
+    given += ["--data.eval_batch_size=1", "--trainer.limit_val_batches=1"]
     assert seg("fit", *SMALL, *given) == 0
     run = run_of(tmp_path / "runs")
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
