@@ -74,7 +74,7 @@ def _unknown_key(found: re.Match[str], names: Names) -> str:
 
 def _unknown_class(found: re.Match[str], names: Names) -> str:
     module, name = found.groups()
-    return f"{module} has no {name}{_nearest(name, dir(import_module(module)))}"
+    return f"there is no {module}.{name}{_nearest(name, dir(import_module(module)))}"
 
 
 def _unknown_init(found: re.Match[str], names: Names) -> str:

@@ -14,7 +14,7 @@ CASES = [
     (["fit", "-c", {"dat": {"crop_size": 3}}],
      "there is no dat.crop_size; the nearest is data.crop_size."),
     (["fit", "-c", {"model": {"loss": {"class_path": "seg.losses.FocalLos"}}}],
-     "model.loss: seg.losses has no FocalLos; the nearest is FocalLoss."),
+     "model.loss: there is no seg.losses.FocalLos; the nearest is FocalLoss."),
     (["fit", "-c", {"model": {"loss": {"class_path": "seg.losses.FocalLoss",
                                        "init_args": {"gama": 2}}}}],
      "model.loss: seg.losses.FocalLoss takes no gama; the nearest is gamma."),
