@@ -6,11 +6,11 @@
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-tests=(-n 2 --dist loadfile)
+tests=(--dist loadfile --no-loadscope-reorder)
 python=.venv/bin/python
 case "${1:-}" in
-  --quick | --lowest) tier="$1" && shift && tests+=(-m "not slow") ;;
-  *) tier="" ;;
+  --quick | --lowest) tier="$1" && shift && tests+=(-n 2 -m "not slow") ;;
+  *) tier="" && tests+=(-n 3) ;;  # slow tests wait for other processes a third of their time
 esac
 
 [[ "$tier" == --lowest ]] || "$root/scripts/install.sh" test

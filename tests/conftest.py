@@ -1,6 +1,7 @@
 import os
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -29,6 +30,13 @@ SYNTHETIC = [*SMALL, "--data.synthetic_length=8", "--data.synthetic_size=[64,64]
 # and read in no time. For tests of what is around the network.
 LIGHT = ["--model.network.encoder_name=tu-lcnet_035"]
 LIGHT += ["--model.network.decoder_channels=[32,16,16,8,8]"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long, so that two processes end at the same time."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    number = Counter(item.path for item in items)
+    items.sort(key=lambda item: -slow[item.path] / number[item.path])
 
 
 @pytest.fixture(scope="session")

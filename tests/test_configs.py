@@ -78,6 +78,7 @@ def test_a_config_states_its_own_part_only_and_begins_with_its_command(path):
         assert set(parts) <= set(owned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
 def test_a_shipped_config_is_taken_by_the_program(path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)

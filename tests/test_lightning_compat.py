@@ -219,6 +219,7 @@ def taken_over():
                         yield path, name, base
 
 
+@pytest.mark.slow
 def test_whatever_a_subclass_takes_over_is_listed():
     listed = {(known.used_in, known.name) for known in INHERITED}
     assert {(path, name) for path, name, _ in taken_over()} == listed

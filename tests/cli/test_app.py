@@ -49,6 +49,7 @@ def checkpoint_of(run):
     return run / "checkpoints" / "best.ckpt"
 
 
+@pytest.mark.slow
 def test_a_run_leaves_everything_that_a_person_looks_at(camvid_run):
     assert camvid_run.parent.name == "small"
     found = {path.name for path in camvid_run.iterdir()}
@@ -91,6 +92,7 @@ def test_validate_needs_the_checkpoint_alone_and_repeats_the_fits_figures(
     assert "bicyclist" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_test_scores_equal_scikit_learns_on_the_predictions_of_predict(
     camvid_run, camvid_like, tmp_path
 ):
@@ -199,6 +201,7 @@ def test_a_checkpoint_of_pretrained_weights_is_judged_without_them(tmp_path, sha
     assert mean.flatten().tolist() == [127.5] * 3
 
 
+@pytest.mark.slow
 def test_without_a_file_fit_trains_the_synthetic_set(tmp_path):
     assert seg("fit", *SYNTHETIC, "--trainer.default_root_dir", tmp_path) == 0
     record = per_class(run_of(tmp_path))

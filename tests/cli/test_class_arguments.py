@@ -14,6 +14,8 @@ from seg.checkpoint_files.contents import read_config
 from seg.cli import app as cli
 from tests.conftest import SYNTHETIC
 
+pytestmark = pytest.mark.slow
+
 OWN = "tests.cli.test_class_arguments.Own"
 
 

@@ -13,6 +13,8 @@ from seg.inference import predict_logits
 from seg.lifecycle.checkpoint import load_module
 from tests.conftest import SMALL, SYNTHETIC, write_pairs
 
+pytestmark = pytest.mark.slow
+
 MODULE = "tests.own_networks"
 NETWORKS = {
     "segformer": [f"--model.network={MODULE}.SegFormer", "--model.input_stride=32"],
@@ -107,7 +109,6 @@ def test_predict_at_another_size_gives_the_labels_of_the_logits_at_the_images_ow
         assert found.shape == pixels_of(path).shape[:2]
 
 
-@pytest.mark.slow
 def test_an_exported_program_gives_the_labels_of_the_module(run, tmp_path):
     args = ["--ckpt_path", best(run), "--trust=[tests]", "--output", tmp_path / "x.pt2"]
     assert seg("export", *args, "--size=[40,56]") == 0
@@ -117,7 +118,6 @@ def test_an_exported_program_gives_the_labels_of_the_module(run, tmp_path):
     assert (program(images) == expected).float().mean() > 0.999
 
 
-@pytest.mark.slow
 def test_calibration_sees_the_logits_that_predictions_are_made_of(run, tmp_path):
     args = ["--ckpt_path", best(run), "--trust=[tests]", "--output", tmp_path / "c.ckpt"]
     assert seg("calibrate", *args) == 0
@@ -128,7 +128,6 @@ def test_calibration_sees_the_logits_that_predictions_are_made_of(run, tmp_path)
     assert torch.equal(logits, expected)
 
 
-@pytest.mark.slow
 def test_a_resumed_run_and_a_fine_tuning_know_the_sizes_too(run, tmp_path):
     folder = ["--trainer.default_root_dir", tmp_path / "runs"]
     data = [*DATA, "--data.root", root_of(run)]
@@ -144,7 +143,6 @@ DEEPLAB = ["--model.network=segmentation_models_pytorch.DeepLabV3Plus"]
 DEEPLAB += ["--model.network.encoder_name=resnet18", "--model.network.encoder_weights=null"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "sizes",
     [
@@ -162,7 +160,6 @@ def test_a_batch_norm_over_one_image_is_refused_in_one_line(sizes, tmp_path, cap
     assert "model.micro_batch_size" in line
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "encoder", "crop"),
     [
@@ -188,7 +185,6 @@ def test_images_that_a_network_does_not_take_are_refused_in_one_line(tmp_path, c
     assert "model.input_size" in line
 
 
-@pytest.mark.slow
 def test_an_smp_network_with_a_head_for_classes_trains_its_mask(tmp_path, caplog):
     aux = '--model.network.aux_params={"classes": 4}'
     caplog.set_level("INFO", "seg")

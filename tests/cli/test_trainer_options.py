@@ -14,6 +14,8 @@ from seg.module import SegmentationModule
 from tests.conftest import SYNTHETIC
 from tests.test_module import NAMES, Data, trainer, unet
 
+pytestmark = pytest.mark.slow
+
 RECORDER = ["--trainer.callbacks+=tests.recording.Recorder", "--trainer.callbacks.folder=recorded"]
 
 
@@ -28,7 +30,6 @@ def recorded(folder):
     return [json.loads(line)[1] for line in lines]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("batches", [1, 0.5])
 def test_overfitting_some_batches_trains_on_the_same_samples_in_every_epoch(batches, tmp_path):
     given = [
@@ -44,7 +45,6 @@ def test_overfitting_some_batches_trains_on_the_same_samples_in_every_epoch(batc
     assert steps == steps[:length] * 3
 
 
-@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_the_batches_that_it_overfits(tmp_path):
     given = [*SYNTHETIC, "--data.synthetic_length=16", "--trainer.overfit_batches=2", *RECORDER]
     given += ["--name=run", "--trainer.max_epochs=3"]

@@ -20,6 +20,8 @@ import yaml
 from seg.checkpoint import load_module
 from tests.cli.test_app import run_of, seg
 
+pytestmark = pytest.mark.slow
+
 FILES = Path(__file__).resolve().parents[1] / "files"
 CHECKPOINT = FILES / "version_0_1.ckpt"
 ON_CPU = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
@@ -37,7 +39,6 @@ def test_its_network_gives_the_logits_of_then():
     assert torch.allclose(logits[..., ::4, ::4], expected.float(), atol=2e-3)  # kept in fp16
 
 
-@pytest.mark.slow
 def test_it_is_resumed_with_its_optimiser_and_schedule(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     last = Path("runs/old/version_0/checkpoints/last.ckpt")
@@ -64,7 +65,6 @@ def test_it_is_calibrated_and_the_result_is_read(tmp_path):
     assert bias is not None and len(bias) == 5
 
 
-@pytest.mark.slow
 def test_it_is_exported(tmp_path):
     target = tmp_path / "program.pt2"
     given = ["--ckpt_path", CHECKPOINT, "--size=[64,64]", "--output", target]

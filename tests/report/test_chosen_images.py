@@ -90,6 +90,7 @@ def names(path):
     return sorted(picture.name for picture in path.glob("*.png"))
 
 
+@pytest.mark.slow
 def test_a_fit_pictures_the_rare_class_and_as_many_images_as_it_says(folder):
     found = names(folder / "runs/run/version_0/previews")
     assert len(found) == 8
@@ -116,6 +117,7 @@ def test_of_a_part_of_the_split_images_of_that_part_are_pictured(folder, monkeyp
     assert shown == {"00.png", "01.png", "02.png", "03.png"}
 
 
+@pytest.mark.slow
 def test_a_mask_of_one_pixel_is_pictured_where_images_are_resized(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path / "images/train", tmp_path / "masks/train", 4, (32, 40), range(2))

@@ -59,6 +59,7 @@ def test_without_a_policy_nothing_is_printed():
     assert printed(CrossEntropyLoss([1.0, 2.0, 3.0]), [1, 1, 1]) == ""
 
 
+@pytest.mark.slow
 def test_a_run_prints_the_weights_before_it_trains(tmp_path, capsys):
     loss = ["--model.loss=CrossEntropyLoss", "--model.loss.weight=inverse_frequency"]
     assert seg("fit", *SYNTHETIC, *loss, "--trainer.default_root_dir", tmp_path) == 0
