@@ -86,6 +86,7 @@ def possible(shows, groups, splits, least):
     return False
 
 
+@pytest.mark.slow
 def test_minima_are_met_wherever_any_division_meets_them():
     rng, met, unmet = np.random.default_rng(0), 0, 0
     for _ in range(120):

@@ -116,6 +116,7 @@ def test_a_class_that_is_absent_is_left_out_of_the_mean() -> None:
     assert without > 0.99
 
 
+@pytest.mark.slow
 @every_form
 @every_target
 def test_value_and_gradient_class_by_class_equal_those_by_autograd(

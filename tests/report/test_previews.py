@@ -104,6 +104,7 @@ def test_small_images_are_enlarged_by_a_whole_factor(tmp_path):
     np.testing.assert_array_equal(shown, IMAGE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size", [(16_000, 8), (8, 16_000), (2000, 1), (1, 1), (1, 2000), (3000, 4100), (2048, 100)]
 )

@@ -105,6 +105,7 @@ OF_ONE_SIZE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "settings", "size"), OF_ONE_SIZE, ids=lambda x: str(x))
 def test_a_network_is_tried_at_the_crops_size(name, settings, size):
     module = module_of(smp_network(name, **settings))

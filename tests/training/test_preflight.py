@@ -23,6 +23,7 @@ def test_bf16_is_fast_where_the_processor_has_the_instructions():
     assert has_fast_bf16() == (needed <= set(line.split()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "fast", "warned"),
     [
