@@ -12,6 +12,8 @@ from seg.losses import CompoundLoss, CrossEntropyLoss, DiceLoss
 from seg.module import SegmentationModule
 from tests.lifecycle.test_old_checkpoints import CHECKPOINT, image
 
+pytestmark = pytest.mark.slow
+
 NAMES = ["ground", "plate", "crack"]
 
 

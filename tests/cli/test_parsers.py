@@ -5,6 +5,8 @@ import pytest
 from seg.cli.parsers import one_line
 from tests.cli.test_app import seg
 
+pytestmark = pytest.mark.slow
+
 CASES = [
     (["fit", "--data.crop_sise=3"],
      "there is no --data.crop_sise; the nearest is --data.crop_size."),

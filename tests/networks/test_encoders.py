@@ -11,6 +11,8 @@ from seg.errors import InputError
 from seg.networks import check_encoder, hub_normalisation, normalisation
 from tests.conftest import SYNTHETIC
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def unreachable_hub(tmp_path, monkeypatch):
@@ -53,7 +55,6 @@ def test_an_encoder_that_smp_has_not_is_refused_with_names_like_it(name, like, c
     assert like in line
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:For 'tu-'")  # smp wants true there, and its type a text
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-resnet10t"])
 @pytest.mark.parametrize("mean", [[], ["--model.mean=[0,0,0]", "--model.std=[1,1,1]"]])

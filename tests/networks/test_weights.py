@@ -14,6 +14,8 @@ from seg.networks import (
     read_weights,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def unet(classes=3, in_channels=3, encoder="resnet18"):
     return smp.Unet(encoder, encoder_weights=None, classes=classes, in_channels=in_channels)

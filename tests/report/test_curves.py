@@ -8,6 +8,8 @@ from PIL import Image
 from seg.report import curves
 from seg.report.curves import plot_curves
 
+pytestmark = pytest.mark.slow
+
 
 def write_csv(path, rows):
     columns = dict.fromkeys(column for row in rows for column in row)
