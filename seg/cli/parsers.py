@@ -80,8 +80,11 @@ def _unknown_class(found: re.Match[str], names: Names) -> str:
 def _unknown_init(found: re.Match[str], names: Names) -> str:
     path, name = found.groups()
     module, _, kind = path.rpartition(".")
-    parameters = inspect.signature(getattr(import_module(module), kind)).parameters
-    return f"{path} takes no {name}{_nearest(name, [*parameters])}"
+    try:
+        parameters = [*inspect.signature(getattr(import_module(module), kind)).parameters]
+    except (AttributeError, ImportError, TypeError, ValueError):  # a class in C has none
+        parameters = []
+    return f"{path} takes no {name}{_nearest(name, parameters)}"
 
 
 def _union(found: re.Match[str], names: Names) -> str:

@@ -202,7 +202,8 @@ class Labels:
             return DataError(
                 f"{path}: label {fraction:g} is no whole number; masks hold class ids."
             )
-        found = {f"label {v:g}": int(n) for v, n in zip(values, counts, strict=True)}
+        whole = [int(v) if np.isfinite(v) else v for v in values]  # in full, not as 1e+06
+        found = {f"label {v}": int(n) for v, n in zip(whole, counts, strict=True)}
         return LabelError(
             path,
             found,
@@ -225,6 +226,7 @@ def _known(path: Path | str, raw: NDArray[Any], ids: Ids, fault: Fault) -> Ids:
     if nodata is not None:
         empty = np.isnan(raw) if np.isnan(nodata) else raw == nodata
         ids = np.where(unknown & empty, np.uint8(IGNORE_INDEX), ids)
+    if nodata is not None and (unknown & empty).any():
         _say_once(f"Masks declare {nodata:g} to be no data: it is ignored.")
     if (ids == UNKNOWN).any():
         raise fault(path, raw, ids)

@@ -105,7 +105,6 @@ class Files:
             template: Whose files.
             other: The template of the counterparts.
             apart_from: A folder that is left out.
-
         """
         folder = template.folder
         if not folder.is_dir():

@@ -106,6 +106,13 @@ def test_other_values_without_a_class_are_still_told_beside_no_data(tmp_path: Pa
         Labels(2).read(path)
 
 
+def test_a_large_label_is_told_in_full(tmp_path: Path) -> None:
+    for dtype in (np.int32, np.float64):
+        path = written(tmp_path / "mask.tif", [[0, 1234567]], dtype)
+        with pytest.raises(DataError, match=r"label 1234567 \(1 pixels\)"):
+            Labels(2).read(path)
+
+
 def test_a_class_keeps_its_value_though_it_is_declared_as_no_data(tmp_path: Path) -> None:
     path = written(
         tmp_path / "mask.tif", [[0, 1]], np.uint8, extratags=[(42113, "s", 0, "0", True)]
