@@ -31,7 +31,7 @@ HERE += ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
 
 
 def name(path):
-    return str(path.relative_to(ROOT))
+    return f"{path.parent.name}/{path.stem}"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_config_states_its_own_part_only_and_begins_with_its_command(path):
     lines = path.read_text().splitlines()
     assert len(lines) <= 30
     assert re.match(r"# (seg fit|torchrun .* -m seg fit) ", lines[0])
-    assert name(path) in lines[0]
+    assert f"-c {name(path)}" in lines[0]
     content = yaml.safe_load(path.read_text())
     owned = OWNED[path.parent.name]
     for key, value in content.items():

@@ -15,11 +15,12 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from seg.checkpoint_files.stored_config import check_own_config
 from seg.cli.class_arguments import kept_apart
-from seg.cli.commands import audit, calibrate, doctor, export, split
+from seg.cli.commands import audit, calibrate, configs, doctor, export, split
 from seg.cli.linking import link_network, with_checkpoint_config
 from seg.cli.monitors import check_monitors
 from seg.cli.parsers import RunParser
-from seg.cli.summaries import HELP, SUMMARIES
+from seg.cli.shipped_configs import with_shipped_paths
+from seg.cli.summaries import CONFIG, HELP, SUMMARIES
 from seg.data import SegmentationDataModule, resolve_class_colors, resolve_class_names
 from seg.distributed.uneven_evaluation import UnevenEvaluation
 from seg.distributed.watchdog import Watchdog, describe, started_by_lightning
@@ -47,6 +48,7 @@ from seg.training.preflight import check_finders
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "audit": audit.main,
     "calibrate": calibrate.main,
+    "configs": configs.main,
     "doctor": doctor.main,
     "export": export.main,
     "split": split.main,
@@ -111,6 +113,7 @@ class SegCLI(LightningCLI):
         )
         loss = {"class_path": "seg.losses.CrossEntropyLoss"}
         parser.set_defaults({"model.network": DEFAULT_NETWORK, "model.loss": loss})
+        option_of(parser, "config").help = CONFIG
         # of thousands of known modules, the help would list all
         option_of(parser, "model.network").extra_help = lambda: ", any torch.nn.Module"
         names = ("data.root", "data.class_names", "data.dataset")
@@ -268,6 +271,7 @@ def main(args: Sequence[str] | None = None) -> int:
     _show_messages()
     try:
         with raising_signals():
+            args = with_shipped_paths(args)
             if args and args[0] in COMMANDS:
                 return COMMANDS[args[0]](args[1:])
             with Watchdog() as watchdog:

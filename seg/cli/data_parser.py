@@ -6,6 +6,7 @@ from typing import Any
 from rich.progress import Progress
 
 from seg.cli.parsers import CommandParser
+from seg.cli.summaries import CONFIG
 from seg.data import SegmentationDataModule
 
 
@@ -17,7 +18,7 @@ def data_parser(command: str, description: str) -> CommandParser:
         description: What it does, for `--help`.
     """
     parser = CommandParser(prog=f"seg {command}", description=description)
-    parser.add_argument("-c", "--config", action="config", help="A YAML with `data:`.")
+    parser.add_argument("-c", "--config", action="config", help=CONFIG)
     parser.add_class_arguments(SegmentationDataModule, "data")
     return parser
 

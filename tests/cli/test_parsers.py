@@ -27,7 +27,7 @@ CASES = [
      "data.class_names: expected list[str] or null; got [False, True]; YAML reads yes, no, on and "
      "off as True and False: quote them."),
     (["fit", "--trainer.max_epochs"], "argument --trainer.max_epochs: expected one argument"),
-    (["fit", "-c", "none.yaml"], "config: File does not exist: "),
+    (["fit", "-c", "/none.yaml"], "config: File does not exist: "),
     (["audit", "-c", {"data": {"crop_sise": 3}}],
      "there is no data.crop_sise; the nearest is data.crop_size."),
     (["audit", "--data.rot=x"], "there is no --data.rot; the nearest is --data.root."),

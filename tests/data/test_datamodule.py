@@ -318,7 +318,7 @@ def test_the_quickstart_config_states_the_defaults() -> None:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda p: p.stem)
 def test_configs_are_short_and_begin_with_their_command(path: Path) -> None:
     lines = path.read_text().splitlines()
-    assert lines[0].startswith(f"# seg fit -c configs/data/{path.name}")
+    assert lines[0].startswith(f"# seg fit -c data/{path.stem}")
     assert len(lines) <= 30
     assert yaml.safe_load(path.read_text()).keys() == {"data"}
 
