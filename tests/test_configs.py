@@ -1,4 +1,4 @@
-"""Every shipped configuration and every command of the README, run on small data."""
+"""Every shipped configuration and every command of the documentation, run on small data."""
 
 import re
 import shlex
@@ -17,6 +17,7 @@ from tests.conftest import LIGHT, SMALL, write_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(ROOT.glob("configs/*/*.yaml"))
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*/*.md"))]
 OWNED = {
     "data": [("data",)],
     "loss": [("model", "loss")],
@@ -129,15 +130,16 @@ def test_a_shipped_config_trains_by_the_command_it_begins_with(
     assert list(tmp_path.glob("*/version_0/checkpoints/best.ckpt"))
 
 
-def readme_commands():
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    lines = [line for block in blocks for line in block.splitlines()]
+def documented_commands():
+    pages = [page.read_text() for page in PAGES]
+    blocks = [block for page in pages for block in re.findall(r"```bash\n(.*?)```", page, re.S)]
+    lines = dict.fromkeys(line for block in blocks for line in block.splitlines())
     return [line for line in lines if re.match(r"(seg|torchrun .* -m seg) ", line)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", readme_commands())
-def test_a_command_of_the_readme_runs(
+@pytest.mark.parametrize("command", documented_commands())
+def test_a_command_of_the_documentation_runs(
     command, tmp_path, monkeypatch, camvid_like, folder_data, encoder_file, finished_runs
 ):
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
@@ -169,8 +171,8 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, finished_runs):
     assert found["class_ids"].dtype == torch.uint8
 
 
-def test_the_readme_names_only_files_that_exist():
-    text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+def test_the_documentation_names_only_files_that_exist():
+    text = "".join(page.read_text() for page in [*PAGES, ROOT / "CONTRIBUTING.md"])
     named = set(re.findall(r"(?:configs|scripts|seg|tests)/[\w/.-]*\.(?:yaml|sh|py)", text))
     made = {"configs/data/mine.yaml"}
     assert {path for path in named - made if not (ROOT / path).exists()} == set()
