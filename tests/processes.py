@@ -32,7 +32,7 @@ def context() -> ForkServerContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("this system cannot fork processes")
     forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload(["seg.cli.app", "tests.moments"])
+    forkserver.set_forkserver_preload(["seg.cli.lightning_cli", "tests.moments"])
     return forkserver
 
 

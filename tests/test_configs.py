@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import Namespace
 
 from seg.cli import app as cli
+from seg.cli.command_table import COMMANDS, TRAINER
 from seg.cli.linking import link_network
 from tests.conftest import LIGHT, SMALL, write_pairs
 
@@ -103,7 +104,7 @@ def shortened(command, tmp_path, camvid_like, folder_data, encoder_file):
     args = [str(places.get(arg, arg)) for arg in args]
     if args[0] == "fit" and "--ckpt_path" not in args:
         args += ["--trainer.default_root_dir", str(tmp_path)]
-    if args[0] in cli.COMMANDS:
+    if COMMANDS[args[0]].module != TRAINER:
         return args if args[0] == "export" else [*args, "--data.num_workers=0"]
     quick = [arg for arg in SMALL if args[0] == "fit" or "max_epochs" not in arg]
     # an ImageNet download is the hub's to test; a checkpoint has no weights to ask for

@@ -16,7 +16,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 import seg
 from seg.lightning_compat import loops, torch_names, trainer
 from seg.lightning_compat.inherited import INHERITED
-from seg.lightning_compat.parsers import discarding, option_of, subcommands_of
+from seg.lightning_compat.parsers import discarding, option_of
 
 PACKAGE = Path(seg.__file__).parent
 _LOOPS = "lightning.pytorch.loops"
@@ -71,9 +71,7 @@ REACHED = [
     (_SAVES, "_save_on_train_epoch_end", None, _RUN),
     (_SAVES, "_enable_version_counter", None, _RUN),
     ("torch._dynamo.eval_frame.OptimizedModule", "_orig_mod", None, "training/output_check.py"),
-    ("jsonargparse.ArgumentParser", "_actions", None, "cli/app.py"),
-    ("jsonargparse.ArgumentParser", "_subcommands_action", None, "cli/app.py"),
-    ("argparse._SubParsersAction", "_choices_actions", None, "cli/app.py"),
+    ("jsonargparse.ArgumentParser", "_actions", None, "cli/lightning_cli.py"),
 ]
 """Owner, name, parameters of a method without `self`, and the file that needs it."""
 IMPORTED = [
@@ -281,12 +279,10 @@ def test_callbacks_are_asked_and_told_when_they_act():
     assert trainer.saves_at_epoch_end(saves)
 
 
-def test_a_parser_names_its_options_and_subcommands():
+def test_a_parser_names_its_options():
     parser = ArgumentParser(prog="p")
     parser.add_argument("--size", type=int)
     assert option_of(parser, "size").option_strings == ["--size"]
-    parser.add_subcommands().add_subcommand("fit", ArgumentParser(), help="Train.")
-    assert [(choice.dest, choice.help) for choice in subcommands_of(parser)] == [("fit", "Train.")]
 
 
 def test_what_discards_arguments_of_another_class_is_asked_while_it_parses():

@@ -1,256 +1,25 @@
-"""The command line: `seg fit | validate | test | predict`, a LightningCLI over one YAML."""
+"""The `seg` command. What a command needs is imported when it is given: torch takes seconds."""
 
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from difflib import get_close_matches
+from importlib import import_module
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning_utilities.core.rank_zero import rank_zero_only
 
-from seg.checkpoint_files.stored_config import check_own_config
-from seg.cli.class_arguments import kept_apart
-from seg.cli.commands import audit, calibrate, configs, doctor, export, split
-from seg.cli.linking import link_network, with_checkpoint_config
-from seg.cli.monitors import check_monitors
-from seg.cli.parsers import RunParser
+from seg.cli.command_table import COMMANDS, TRAINER, commands_help
 from seg.cli.shipped_configs import with_shipped_paths
-from seg.cli.summaries import CONFIG, HELP, SUMMARIES
-from seg.data import SegmentationDataModule, resolve_class_colors, resolve_class_names
-from seg.distributed.uneven_evaluation import UnevenEvaluation
-from seg.distributed.watchdog import Watchdog, describe, started_by_lightning
-from seg.errors import InputError, NonFiniteError
-from seg.lifecycle.checkpoint import run_folder
-from seg.lifecycle.final_validation import FinalValidation
-from seg.lifecycle.resuming import ExactResume
-from seg.lifecycle.run_checkpoint import (
-    RunCheckpoint,
-    refuse_checkpoints,
-    refuse_to_overwrite,
-    save_when_measured,
-)
-from seg.lifecycle.run_folder import run_loggers
-from seg.lifecycle.saving import with_atomic_saving
-from seg.lifecycle.signals import StopOnSignal, Stopped, raising_signals
-from seg.lightning_compat.parsers import option_of, subcommands_of
-from seg.module import SegmentationModule
-from seg.networks import hub_in_one_line
-from seg.prediction.label_images import PredictionWriter
-from seg.report.callbacks import RunReport
-from seg.report.end_of_fit import print_end_of_fit
-from seg.training.preflight import check_finders
-
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "audit": audit.main,
-    "calibrate": calibrate.main,
-    "configs": configs.main,
-    "doctor": doctor.main,
-    "export": export.main,
-    "split": split.main,
-}
-"""Subcommands beside the Trainer's: from the arguments after the name to an exit status."""
-
-DEFAULT_NETWORK: dict[str, Any] = {
-    "class_path": "segmentation_models_pytorch.Unet",
-    "init_args": {"encoder_name": "resnet18", "encoder_weights": None},
-}
-
-CHECKPOINTS = {
-    "monitor": "val/miou",
-    "mode": "max",
-    "filename": "best",
-    "save_last": True,
-    "enable_version_counter": False,
-}
+from seg.distributed.launchers import started_by_lightning
+from seg.errors import InputError, NonFiniteError, describe
+from seg.lifecycle.stopped import Stopped, raising_signals
 
 _OF_NO_USE = (
     ".isinstance.treespec, LeafSpec",  # between lightning 2.6 and torch 2.14
     ".*callbacks used to create the checkpoint need to be provided",  # evaluation needs none
     "Checkpoint directory .* exists and is not empty",  # of a run that is resumed
 )
-
-
-class SegCLI(LightningCLI):
-    """LightningCLI that links data, network and loss, and reads a checkpoint's configuration."""
-
-    def __init__(self, args: Sequence[str], watchdog: Watchdog):
-        self.watchdog = watchdog
-        super().__init__(
-            SegmentationModule,
-            SegmentationDataModule,
-            args=list(args),
-            seed_everything_default=0,
-            save_config_kwargs={"overwrite": True},
-            trainer_defaults={
-                "max_epochs": 20,
-                "use_distributed_sampler": False,
-                "log_every_n_steps": 10,
-            },
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            parser_kwargs=HELP | {name: {"description": text} for name, text in SUMMARIES.items()},
-            parser_class=RunParser,
-        )
-
-    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
-        """Make the parsers, with the summaries of this program's subcommands."""
-        super().setup_parser(*args, **kwargs)
-        for choice in subcommands_of(self.parser):
-            choice.help = SUMMARIES[choice.dest]
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add what is not the Trainer's, the module's or the data's, and the links."""
-        parser.add_argument(
-            "--trust",
-            type=str | list[str],
-            default=[],
-            help="Further packages whose classes a checkpoint may name, such as your own.",
-        )
-        loss = {"class_path": "seg.losses.CrossEntropyLoss"}
-        parser.set_defaults({"model.network": DEFAULT_NETWORK, "model.loss": loss})
-        option_of(parser, "config").help = CONFIG
-        # of thousands of known modules, the help would list all
-        option_of(parser, "model.network").extra_help = lambda: ", any torch.nn.Module"
-        names = ("data.root", "data.class_names", "data.dataset")
-        parser.link_arguments(names, "model.class_names", compute_fn=resolve_class_names)
-        colors = ("data.root", "data.class_colors", "data.dataset")
-        parser.link_arguments(colors, "model.class_colors", compute_fn=resolve_class_colors)
-        parser.link_arguments("data.in_channels", "model.in_channels")
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=_seed)
-
-    def _prepare_subcommand_parser(
-        self, klass: type, subcommand: str, **kwargs: Any
-    ) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        if subcommand == "fit":
-            help_text = "Name of the run: its files go to runs/NAME/version_N. Default: the data's."
-            parser.add_argument("--name", type=str | None, default=None, help=help_text)
-            parser.add_argument(
-                "--class_curves",
-                type=bool,
-                default=False,
-                help="Give all loggers each class's curves, also for more than 30 classes.",
-            )
-            parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
-            parser.set_defaults({f"checkpoint.{k}": v for k, v in CHECKPOINTS.items()})
-        else:
-            help_text = "Folder for the results. Default: beside the checkpoint's run."
-            parser.add_argument("--output", type=str | None, default=None, help=help_text)
-        if subcommand in ("validate", "test"):
-            parser.set_defaults({"verbose": False})  # the table of classes says it all
-        self.parser.family.append(parser)  # type: ignore[attr-defined]
-        return parser
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, a checkpoint's own configuration first, so that files and flags win over it."""
-        assert isinstance(args, list)
-        with kept_apart(DEFAULT_NETWORK["init_args"]):
-            self.config = parser.parse_args(with_checkpoint_config(args))
-        config = self.config[self.config.subcommand]
-        if config.seed_everything is True:
-            config.seed_everything = _seed(True)
-
-    def _parse_ckpt_path(self) -> None:
-        """Leave out Lightning's own reading, which would let the checkpoint win over the flags."""
-
-    def before_instantiate_classes(self) -> None:
-        """Link what depends on the classes chosen, and keep the configuration as it then is."""
-        config = self.config[self.subcommand]
-        if self.subcommand != "fit":
-            self.save_config_callback = None
-            if config.ckpt_path is None:
-                raise InputError(
-                    f"seg {self.subcommand} needs a trained network: give --ckpt_path FILE."
-                )
-        if self.subcommand == "predict" and config.data.predict is None:
-            raise InputError("seg predict needs images: give --data.predict FOLDER_OR_FILES.")
-        if config.ckpt_path is not None:
-            config.model.init_from = None
-        link_network(config.model, config.ckpt_path is not None)
-
-    def instantiate_classes(self) -> None:
-        """Instantiate; the module gets the configuration that its checkpoints will carry."""
-        self._dump_config()
-        if self.subcommand == "fit":
-            check_own_config(self.config_dump)
-        with hub_in_one_line():
-            super().instantiate_classes()
-        if self.subcommand == "predict":
-            self.datamodule.predict_output = self._output
-        self.model.run_config = self.config_dump
-
-    @property
-    def _output(self) -> Path:
-        """Folder of the results of an evaluation."""
-        config = self.config[self.subcommand]
-        return Path(config.output or run_folder(config.ckpt_path) / str(self.subcommand))
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Give the Trainer a folder for the run, and the callbacks that write into it."""
-        if self.subcommand == "fit":
-            callbacks = self._prepare_fit(kwargs)
-        else:
-            kwargs |= {"logger": False, "enable_checkpointing": False}
-            writer = PredictionWriter if self.subcommand == "predict" else RunReport
-            callbacks = [UnevenEvaluation(), writer(self._output)]
-        self.trainer_defaults["callbacks"] = callbacks
-        trainer = super().instantiate_trainer(**kwargs)
-        check_finders(trainer, self.datamodule)
-        if self.subcommand == "fit":
-            ExactResume().attach(trainer)
-        self.watchdog.guard(trainer)
-        StopOnSignal().attach(trainer)
-        return trainer
-
-    def _prepare_fit(self, kwargs: dict[str, Any]) -> list[Callback]:
-        """Fill in what a run writes itself; its callbacks."""
-        given = self._get(self.config_init, "trainer")
-        if given.barebones:
-            raise InputError(
-                "trainer.barebones true forbids the logs and checkpoints of a run; leave it out. "
-                "To time steps, set trainer.enable_checkpointing false and limit_val_batches 0."
-            )
-        kwargs["plugins"] = with_atomic_saving(given.plugins, given.strategy)
-        kwargs["logger"] = run_loggers(self.config[self.subcommand], given.logger)
-        if self._checkpoint is None:
-            refuse_checkpoints(given.callbacks)
-            self._parser(self.subcommand).callback_keys.remove("checkpoint")
-        self._report = RunReport(checkpoint=self._checkpoint)
-        return [UnevenEvaluation(), FinalValidation(), self._report, LearningRateMonitor()]
-
-    @property
-    def _checkpoint(self) -> RunCheckpoint | None:
-        """What saves the run's checkpoints, unless it saves none."""
-        if self._get(self.config_init, "trainer").enable_checkpointing is False:
-            return None
-        checkpoint = self._get(self.config_init, "checkpoint")
-        assert isinstance(checkpoint, RunCheckpoint)
-        return checkpoint
-
-    def before_fit(self) -> None:
-        """Refuse to watch what is never logged, and to save a score with other weights."""
-        check_monitors(self.trainer, self.model)
-        for callback in self.trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint):
-                save_when_measured(callback, self.trainer)
-                refuse_to_overwrite(callback, self.trainer, self.config.fit.ckpt_path)
-                if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
-                    callback.save_last = False  # which Lightning does at the end of a trial as well
-
-    def after_fit(self) -> None:
-        """Print the scores of the weights that were kept and what can be done next."""
-        if self.trainer.is_global_zero:
-            print_end_of_fit(self.trainer, self._report, self._checkpoint)
-
-
-def _seed(given: bool | int) -> int:
-    """The seed that stands for a value of `seed_everything`; of true, the environment's or 0."""
-    return int(os.environ.get("PL_GLOBAL_SEED", 0)) if given is True else int(given)
 
 
 def _show_messages() -> None:
@@ -265,17 +34,39 @@ def _show_messages() -> None:
     lightnings.addFilter(lambda record: "litlogger" not in record.getMessage())  # an advert
 
 
+def _command(args: Sequence[str]) -> Callable[[], int]:
+    """What runs the command that the arguments begin with.
+
+    Raises:
+        InputError: If there is no such command.
+    """
+    if not args:
+        raise InputError(f"give a command: {', '.join(COMMANDS)}; seg --help says what they do.")
+    name = args[0]
+    if name in COMMANDS:
+        module = COMMANDS[name].module
+        given = list(args if module == TRAINER else args[1:])
+    elif name.startswith("-"):  # as in `seg --config ALL.yaml fit`, of which Lightning knows
+        module, given = TRAINER, list(args)
+    else:
+        close = get_close_matches(name, COMMANDS, 1)
+        hint = f"the nearest is {close[0]}" if close else "seg --help lists what there is"
+        raise InputError(f"there is no command {name}; {hint}.")
+    run: Callable[[list[str]], int] = import_module(module).main
+    return lambda: run(given)
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point of the `seg` command; returns the exit status."""
-    args = list(sys.argv[1:] if args is None else args)
+    args = sys.argv[1:] if args is None else args
+    if args and args[0] in ("-h", "--help"):
+        print(commands_help())
+        return 0
     _show_messages()
     try:
+        run = _command(with_shipped_paths(args))
         with raising_signals():
-            args = with_shipped_paths(args)
-            if args and args[0] in COMMANDS:
-                return COMMANDS[args[0]](args[1:])
-            with Watchdog() as watchdog:
-                SegCLI(args, watchdog)
+            return run()
     except Stopped as stopped:
         if stopped.message:
             print(f"seg: {stopped.message}", file=sys.stderr)
@@ -287,4 +78,3 @@ def main(args: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"seg: error: {describe(error)}", file=sys.stderr)
         return 2
-    return 0

@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.progress import Progress
 
+from seg.cli.command_table import CONFIG
 from seg.cli.parsers import CommandParser
-from seg.cli.summaries import CONFIG
 from seg.data import SegmentationDataModule
 
 

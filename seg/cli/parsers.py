@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
-from lightning.pytorch.cli import LightningArgumentParser
 
 _OPTION = re.compile(r"--([\w.]+)")
 _KEY = re.compile(r'Parser key "([^"]+)":?')
@@ -18,13 +17,16 @@ Names = Callable[[], Sequence[str]]
 """Gives the names of all options, such as data.crop_size."""
 
 
-class _OneLine(ArgumentParser):
+class CommandParser(ArgumentParser):
+    """That of a command of ours."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.family: list[ArgumentParser] = []
         """Those of the subcommands, whose options a wrong one is compared with."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print the message in one line and end with status 2."""
         if not self.exit_on_error:
             super().error(message, ex)
         print(f"seg: error: {one_line(message, self._names)}", file=sys.stderr)
@@ -33,14 +35,6 @@ class _OneLine(ArgumentParser):
     def _names(self) -> Sequence[str]:
         helps = [parser.format_help() for parser in (self, *self.family)]
         return sorted({name for text in helps for name in _OPTION.findall(text)})
-
-
-class CommandParser(_OneLine):
-    """That of a command of ours."""
-
-
-class RunParser(_OneLine, LightningArgumentParser):
-    """That of a command that LightningCLI runs."""
 
 
 def one_line(message: str, names: Names) -> str:

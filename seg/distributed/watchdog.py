@@ -7,23 +7,20 @@ to the store of the process group, and reads there whether a rank has failed.
 
 import faulthandler
 import os
-import re
 import sys
 import threading
 import time
-import traceback
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
 import lightning as L
 import torch.distributed as dist
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import ParallelStrategy
 
 from seg.distributed.failure_store import Board, Failure
-from seg.errors import InputError, NonFiniteError
+from seg.distributed.launchers import started_by_lightning
+from seg.errors import InputError, NonFiniteError, describe
 from seg.lightning_compat.trainer import spawns
 
 TICK = 1.0
@@ -207,13 +204,6 @@ class Watchdog(L.Callback):
         _exit(failure.status)
 
 
-def started_by_lightning() -> bool:
-    """Whether this process is one of those that Lightning starts beside the first one."""
-    launchers = (TorchElasticEnvironment, SLURMEnvironment)
-    others = any(environment.detect() for environment in launchers)
-    return not others and int(os.environ.get("LOCAL_RANK", "0")) > 0
-
-
 def _first_is_gone() -> bool:
     """Whether the process has ended that this one was started from, whose store it waits for."""
     parent = str(os.getppid())  # on Windows it stays the same
@@ -224,14 +214,6 @@ def _end_without_store() -> None:
     store = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     _say(f"rank 0 or its launcher failed: the store at {store} is gone")
     _exit(1)
-
-
-def describe(error: BaseException) -> str:
-    """What an error says, without a traceback: all of an `InputError`, the last line of others."""
-    if isinstance(error, InputError):
-        # a loader's worker wraps the message in its traceback, whose last line it begins
-        return re.split(r"^[\w.]+Error: ", str(error), flags=re.MULTILINE)[-1]
-    return "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
 
 
 def _is_orderly(error: BaseException) -> bool:

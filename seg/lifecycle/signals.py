@@ -5,8 +5,6 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,9 @@ import lightning as L
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from seg.distributed.watchdog import started_by_lightning
+from seg.lifecycle.stopped import SIGNALS, Stopped
 from seg.lightning_compat.loops import send_no_sigterm, write_step_logs
 from seg.lightning_compat.trainer import (
     ScriptLauncher,
@@ -27,49 +24,9 @@ from seg.lightning_compat.trainer import (
     signal_connector,
 )
 
-# there is no SIGUSR1 on Windows
-_NAMES = ("SIGTERM", "SIGUSR1", "SIGINT")
-SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 _SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _ONE_CALL = 1.0
 """Seconds in which several signals count as one: a terminal's and a launcher's, of one Ctrl-C."""
-
-
-class Stopped(SystemExit):
-    """The run ends as a signal asked it to; the exit status is 128 + the signal's number.
-
-    The processes that Lightning starts beside the first one end with 0, else it would take them
-    to have crashed and kill the first one in turn.
-
-    Args:
-        number: The signal's number.
-        message: What the user is told, once, by the first rank.
-    """
-
-    def __init__(self, number: int, message: str = "") -> None:
-        self.code: int = 0 if started_by_lightning() else 128 + number
-        super().__init__(self.code)
-        self.number = number
-        self.message = message if getattr(rank_zero_only, "rank", 0) == 0 else ""
-
-
-@contextmanager
-def raising_signals() -> Iterator[None]:
-    """Within it the signals raise `Stopped`, until a fit takes them over for its steps."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: Any) -> None:
-        name = signal.Signals(number).name
-        raise Stopped(number, f"stopped by {name} before the first step or outside of training.")
-
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class StopOnSignal(L.Callback):

@@ -26,7 +26,7 @@ class Inherited(NamedTuple):
 _CLI = "lightning.pytorch.cli.LightningCLI"
 _CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
 _SIGNALS = "lightning.pytorch.trainer.connectors.signal_connector._SignalConnector"
-_APP, _RUN, _STOP = "cli/app.py", "lifecycle/run_checkpoint.py", "lifecycle/signals.py"
+_APP, _RUN, _STOP = "cli/lightning_cli.py", "lifecycle/run_checkpoint.py", "lifecycle/signals.py"
 _SAVED = ("trainer", "monitor_candidates")
 _LOADED = (
     *("state_dict", "prefix", "local_metadata", "strict"),

@@ -1,7 +1,6 @@
 """What of jsonargparse and argparse has no public name."""
 
-from argparse import Action
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,11 +12,6 @@ _DISCARD = "discard_init_args_on_class_path_change"
 def option_of(parser: ArgumentParser, key: str) -> Any:
     """An option of a parser, to change what its help says of it."""
     return next(action for action in parser._actions if action.dest == key)
-
-
-def subcommands_of(parser: ArgumentParser) -> Sequence[Action]:
-    """The subcommands of a parser, as its help lists them."""
-    return parser._subcommands_action._choices_actions  # type: ignore[union-attr]
 
 
 @contextmanager

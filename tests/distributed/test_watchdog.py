@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from seg.distributed.watchdog import describe
-from seg.errors import InputError
+from seg.errors import InputError, describe
 from tests.conftest import SMALL, SYNTHETIC
 from tests.processes import LIMIT, free_port, start_ranks
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from seg.cli import app as cli
+from seg.cli.lightning_cli import SegCLI
 from tests.conftest import SMALL, write_pairs
 
 pytestmark = pytest.mark.slow
@@ -81,7 +82,7 @@ def judge(path, monkeypatch):
     def keep(command):
         logged.update({k: float(v) for k, v in command.trainer.callback_metrics.items()})
 
-    monkeypatch.setattr(cli.SegCLI, "after_validate", keep, raising=False)
+    monkeypatch.setattr(SegCLI, "after_validate", keep, raising=False)
     assert seg("validate", "--ckpt_path", path, "--output", "judged") == 0
     return logged
 
