@@ -105,7 +105,7 @@ def shortened(command, tmp_path, camvid_like, folder_data, encoder_file):
     if args[0] == "fit" and "--ckpt_path" not in args:
         args += ["--trainer.default_root_dir", str(tmp_path)]
     if COMMANDS[args[0]].module != TRAINER:
-        return args if args[0] == "export" else [*args, "--data.num_workers=0"]
+        return args if args[0] in ("export", "init") else [*args, "--data.num_workers=0"]
     quick = [arg for arg in SMALL if args[0] == "fit" or "max_epochs" not in arg]
     # an ImageNet download is the hub's to test; a checkpoint has no weights to ask for
     hub = ["--model.network.encoder_weights=null"] if "imagenet" in command else []
@@ -151,6 +151,8 @@ def test_a_command_of_the_documentation_runs(
         # a copy of its own: resuming and judging write beside the checkpoint
         shutil.copytree(finished_runs / "camvid", tmp_path / "runs" / run)
     args = shortened(command, tmp_path / "out", camvid_like, folder_data, encoder_file)
+    if "-c mine.yaml" in command:
+        assert cli.main(["init", str(folder_data / "folder")]) == 0
     if "audit/recommended.yaml" in command:
         data = ["-c", "configs/data/camvid.yaml", "--data.root", str(camvid_like)]
         assert cli.main(["audit", *data, "--data.crop_size=[32,32]"]) == 0

@@ -19,6 +19,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "init": Command("Write a YAML for a folder of images and masks.", "seg.cli.commands.init"),
     "fit": Command("Train or fine-tune a network; --ckpt_path resumes a run.", TRAINER),
     "validate": Command("Score a checkpoint on the validation split.", TRAINER),
     "test": Command("Score a checkpoint on the test split.", TRAINER),

@@ -25,17 +25,28 @@ def warn_of_little_range(images: Sequence[Path]) -> None:
     Args:
         images: The training images.
     """
-    step = -(-len(images) // _OPENED) or 1
-    found = [values for path in images[::step] if (values := _extremes(path)) is not None]
-    if not found:
-        return
-    low, high = min(v[0] for v in found), max(v[1] for v in found)
-    least, most = min(v[2] for v in found), max(v[3] for v in found)
-    if high - low < _LITTLE * (most - least):
+    found = little_range(images)
+    if found is not None:
+        low, high, least, most = found
         rank_zero_only(log.warning)(
             f"Images such as {images[0]} use {low} to {high} of {least} to {most}, and become "
             f"nearly one grey; write data.image_range: [{min(low, 0)}, {high}]."
         )
+
+
+def little_range(images: Sequence[Path]) -> tuple[int, int, int, int] | None:
+    """Least and greatest sample of some images, and of their type, if they use little of it.
+
+    Args:
+        images: Of these some are opened.
+    """
+    step = -(-len(images) // _OPENED) or 1
+    found = [values for path in images[::step] if (values := _extremes(path)) is not None]
+    if not found:
+        return None
+    low, high = min(v[0] for v in found), max(v[1] for v in found)
+    least, most = min(v[2] for v in found), max(v[3] for v in found)
+    return (low, high, least, most) if high - low < _LITTLE * (most - least) else None
 
 
 def _extremes(path: Path) -> tuple[int, int, int, int] | None:

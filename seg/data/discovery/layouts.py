@@ -1,0 +1,155 @@
+"""Which pictures of a folder are images and masks, and how they pair.
+
+All pairs of two series are compared: those whose names say that one is of masks, and, if none of
+these fit, all others, by the looks of their pictures. The one with most samples is taken.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from os.path import splitext
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from seg.data.discovery.series import SampleKey, Series, find_series
+from seg.data.files.decoding import decode_samples
+from seg.data.files.headers import IMAGE_SUFFIXES, DataError
+
+_NEAR = 0.5
+"""Share of the most samples of a pair of series that another needs to be compared with it."""
+
+_LOOKED_AT = 3
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Image and mask of a sample, below the root."""
+
+    image: PurePosixPath
+    mask: PurePosixPath
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Two series that pair.
+
+    Attributes:
+        images: What `data.images` is set to.
+        masks: What `data.masks` is set to.
+        pairs: The samples, in order; the split is "" where folders name none.
+        lonely_images: Images without a mask.
+        lonely_masks: Masks without an image.
+        others: Templates of masks that fit as well and were not taken.
+        by_look: Whether the pictures' looks said which of them are masks.
+    """
+
+    images: str
+    masks: str
+    pairs: dict[SampleKey, Pair]
+    lonely_images: dict[SampleKey, PurePosixPath]
+    lonely_masks: dict[SampleKey, PurePosixPath]
+    others: tuple[str, ...] = ()
+    by_look: bool = False
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits with a pair, in order; empty where folders name none."""
+        return sorted({split for split, _ in self.pairs if split})
+
+
+@dataclass(frozen=True)
+class _Match:
+    images: Series
+    masks: Series
+    pairs: dict[SampleKey, Pair]
+
+    @property
+    def rank(self) -> tuple[object, ...]:
+        """What is smaller is better."""
+        images, masks = self.images, self.masks
+        return (
+            images.others + masks.others,
+            not masks.are_training_ids,
+            -len(self.pairs),
+            images.kind != "image",
+            images.given + masks.given,
+            images.template,
+            masks.template,
+        )
+
+
+def find_layout(root: Path, paths: Sequence[PurePosixPath]) -> Layout | None:
+    """The layout of a folder, or None if no two series of its pictures pair.
+
+    Args:
+        root: The folder.
+        paths: Its pictures, below it.
+    """
+    series = find_series(paths)
+    masks = [one for one in series if one.kind == "mask"]
+    images = [one for one in series if one.kind != "mask"]
+    matches = [match for i in images for m in masks if (match := _matched(i, m)).pairs]
+    if matches:
+        return _layout(matches, paths, by_look=False)
+    series = [one for one in find_series(paths, whole=True) if one.kind != "mask" or not masks]
+    matches = [match for i, m in permutations(series, 2) if (match := _matched(i, m)).pairs]
+    matches = [match for match in matches if _is_oriented(root, match)]
+    return _layout(matches, paths, by_look=True) if matches else None
+
+
+def _matched(images: Series, masks: Series) -> _Match:
+    """The samples of both; a mask may be called as its image with the extension."""
+    pairs = {}
+    for (split, name), mask in masks.files.items():
+        image = images.files.get((split, name))
+        if image is None and splitext(name)[1].lower() in IMAGE_SUFFIXES:
+            name = splitext(name)[0]
+            image = images.files.get((split, name))
+        if image is not None and image != mask:
+            pairs[split, name] = Pair(image, mask)
+    return _Match(images, masks, dict(sorted(pairs.items())))
+
+
+def _layout(matches: Iterable[_Match], paths: Sequence[PurePosixPath], by_look: bool) -> Layout:
+    """The best of some matches."""
+    matches = sorted(matches, key=lambda match: match.rank)
+    most = max(len(match.pairs) for match in matches)
+    near = [match for match in matches if len(match.pairs) >= _NEAR * most]
+    best = near[0]
+    taken = {pair.mask for pair in best.pairs.values()}
+    others = dict.fromkeys(
+        match.masks.template
+        for match in near[1:]
+        if match.images.template == best.images.template
+        and taken.isdisjoint(pair.mask for pair in match.pairs.values())
+    )
+    used = taken | {pair.image for pair in best.pairs.values()} | {*best.masks.files.values()}
+    images = {k: p for k, p in best.images.files.items() if k not in best.pairs and p not in used}
+    masks = {k: p for k, p in best.masks.files.items() if p not in taken}
+    texts = best.images.template, best.masks.template
+    splits = {split for split, _ in best.pairs}
+    if len(splits) > 1:
+        return Layout(*texts, best.pairs, images, masks, tuple(others), by_look)
+    (split,) = splits  # a single one is a folder as any other
+    one, other = (text.replace("{split}", split) for text in texts)
+    pairs = {("", name): pair for (_, name), pair in best.pairs.items()}
+    images = {("", name): path for (of, name), path in images.items() if of == split}
+    masks = {("", name): path for (of, name), path in masks.items() if of == split}
+    return Layout(one, other, pairs, images, masks, tuple(others), by_look)
+
+
+def _is_oriented(root: Path, match: _Match) -> bool:
+    """Whether the masks look more like masks than the images do."""
+    pairs = [*match.pairs.values()][:: -(-len(match.pairs) // _LOOKED_AT)]
+    flat = [_flatness(root / pair.mask) - _flatness(root / pair.image) for pair in pairs]
+    return bool(np.mean(flat) > 0)
+
+
+def _flatness(path: Path) -> float:
+    """Share of the pixels of a picture that are equal to the next in their row."""
+    try:
+        samples = decode_samples(path)
+    except DataError:
+        return 0.0
+    return float((samples[:, 1:] == samples[:, :-1]).all(-1).mean())

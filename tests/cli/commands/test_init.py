@@ -1,0 +1,183 @@
+"""`seg init` on folders as people have them: the YAML is read by `seg audit` and `seg fit`."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seg.data import SegmentationDataModule
+from tests.cli.test_app import seg
+from tests.conftest import LIGHT, SMALL
+from tests.data.discovery import folders
+from tests.data.discovery.folders import NUMBERS, coloured, write
+
+STEPS = [*LIGHT, *[option for option in SMALL if "data." not in option], "--data.num_workers=0"]
+STEPS += ["--trainer.max_steps=2", "--trainer.logger=false", "--trainer.enable_checkpointing=false"]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Commands run in a folder apart from the data's, with its own cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "data"
+
+
+def data_of(file="mine.yaml"):
+    return yaml.safe_load(Path(file).read_text(encoding="utf-8"))["data"]
+
+
+def contents(root):
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in root.rglob("*")}
+
+
+def two_folders(root):
+    write(root, "images/{}.jpg", "masks/{}.png", NUMBERS)
+
+
+def inside_splits(root):
+    for split in ("train", "val", "test"):
+        write(root, f"images/{split}/{{}}.jpg", f"masks/{split}/{{}}.png", NUMBERS[:4])
+
+
+def outside_splits(root):
+    for split in ("train", "valid"):
+        write(root, f"{split}/images/{{}}.jpg", f"{split}/masks/{{}}.png", NUMBERS[:4])
+
+
+def train_and_test_only(root):
+    for split in ("train", "test"):
+        write(root, f"{split}/{{}}.jpg", f"{split}_masks/{{}}_mask.gif", NUMBERS[:8])
+
+
+def black_and_white(root):
+    write(root, "{}_image.png", "{}_annotation.png", NUMBERS, values=(0, 255))
+
+
+def colours(root):
+    write(root, "IMG_{}.jpg", "GT_{}.png", NUMBERS, coloured)
+
+
+def patients(root):
+    names = [f"patient{i}_slice{j:02}" for i in range(6) for j in range(3)]
+    write(root, "{}.tif", "{}_lab.tif", names)
+
+
+def voc(root):
+    write(root, "JPEGImages/{}.jpg", "SegmentationClass/{}.png", NUMBERS)
+    folder = root / "ImageSets/Segmentation"
+    folder.mkdir(parents=True)
+    (folder / "train.txt").write_bytes(b"\xef\xbb\xbf001\r\n002\r\n003\r\n")
+    (folder / "val.txt").write_bytes(b"004\r\n005\r\n")
+    (folder / "trainval.txt").write_text("\n".join(NUMBERS[:5]))
+
+
+FOLDERS = [two_folders, inside_splits, outside_splits, train_and_test_only, black_and_white]
+FOLDERS += [colours, patients, voc]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", FOLDERS, ids=lambda make: make.__name__)
+def test_a_folder_is_audited_and_trained_on_without_an_edit(root, make, capsys):
+    make(root)
+    before = contents(root)
+    assert seg("init", root) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-2:] == [
+        "  seg audit -c mine.yaml",
+        "  seg fit -c mine.yaml -c audit/recommended.yaml",
+    ]
+    assert contents(root) == before
+    assert seg("audit", "-c", "mine.yaml") == 0
+    assert seg("fit", "-c", "mine.yaml", "-c", "audit/recommended.yaml", *STEPS) == 0
+    facts = json.loads(Path("audit/audit.json").read_text(encoding="utf-8"))
+    assert not facts["duplicates"] and not facts["nothing_to_learn"]
+
+
+def pairs_of(role):
+    return SegmentationDataModule(**data_of()).dataset(role).pairs
+
+
+def test_a_published_test_split_stays_and_training_gives_the_validation_split(root):
+    train_and_test_only(root)
+    assert seg("init", root) == 0
+    images = {role: {str(p.relative_to(root)) for p in pairs_of(role).images}
+              for role in ("train", "val", "test")}  # fmt: skip
+    assert images["test"] == {f"test/{name}.jpg" for name in NUMBERS[:8]}
+    assert images["train"] | images["val"] == {f"train/{name}.jpg" for name in NUMBERS[:8]}
+    assert not images["train"] & images["val"]
+
+
+def test_slices_of_a_patient_stay_in_one_split(root):
+    patients(root)
+    assert seg("init", root) == 0
+    of = {role: {name.split("_")[0] for name in pairs_of(role).names}
+          for role in ("train", "val", "test")}  # fmt: skip
+    assert all(of.values())
+    assert sum(map(len, of.values())) == 6
+
+
+def test_lists_with_a_byte_order_mark_are_taken_as_they_are(root):
+    voc(root)
+    assert seg("init", root) == 0
+    assert data_of()["split_files"] == "ImageSets/Segmentation/{split}.txt"
+    assert pairs_of("val").names == ("004", "005")
+
+
+def test_a_number_in_two_lists_is_left_out_of_training(root, capsys):
+    write(root, "images/{}_image.jpg", "annotations/{}_annotation.png", NUMBERS, coloured)
+    (root / "split.yaml").write_text("train: [1, 2, 3, 4, 5, 6]\ntest: [6, 7, 8, 9, 10]\n")
+    assert seg("init", root) == 0
+    assert "006 in train and in another split: left out of train" in capsys.readouterr().out
+    assert pairs_of("test").names == tuple(NUMBERS[5:])
+    assert sorted([*pairs_of("train").names, *pairs_of("val").names]) == NUMBERS[:5]
+
+
+def test_the_classes_are_the_masks_values_or_colours(root):
+    black_and_white(root)
+    assert seg("init", root) == 0
+    assert data_of()["class_names"] == ["background", "object"]
+    assert data_of()["label_map"] == {0: 0, 255: 1}
+
+
+def test_another_file_is_not_written_over_without_a_word(root, capsys):
+    two_folders(root)
+    Path("mine.yaml").write_text("mine")
+    assert seg("init", root) == 2
+    assert Path("mine.yaml").read_text() == "mine"
+    assert "mine.yaml: exists; write it anew with --overwrite" in capsys.readouterr().err
+    assert seg("init", root, "--overwrite") == 0
+    assert data_of()["images"] == "images"
+
+
+def test_the_yaml_is_not_written_into_the_folder(root, capsys):
+    two_folders(root)
+    os.chdir(root)
+    assert seg("init", ".") == 2
+    assert "in which nothing is changed" in capsys.readouterr().err
+
+
+def test_what_stops_a_training_is_told(root, capsys):
+    two_folders(root)
+    (root / "masks/001.png").unlink()
+    (root / "images/002.jpg").write_bytes(b"no picture")
+    folders.save(root / "masks/003.png", folders.index_mask(3, size=(40, 40)))
+    assert seg("init", root) == 1
+    out = capsys.readouterr().out
+    assert "images/001.jpg: image without a mask" in out
+    assert "images/002.jpg: not a picture in a known format" in out
+    assert "images/003.jpg is 40 x 48 but" in out
+    assert "What stops a training" in Path("mine.yaml").read_text(encoding="utf-8")
+
+
+def test_a_folder_of_pictures_alone_is_refused(root, capsys):
+    write(root, "a/{}.png", "b/x{}y.png", NUMBERS[:2])
+    assert seg("init", root / "a") == 2
+    assert "no image and mask share a name" in capsys.readouterr().err
