@@ -11,9 +11,11 @@ import torch
 import yaml
 from jsonargparse import Namespace
 
+from seg.audit import recommend
 from seg.cli import app as cli
 from seg.cli.command_table import COMMANDS, TRAINER
 from seg.cli.linking import link_network
+from seg.cli.shipped_configs import with_shipped_paths
 from tests.conftest import LIGHT, SMALL, write_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,6 +27,7 @@ OWNED = {
     "network": [("model", "network"), ("model", "encoder_lr_factor")],
     "optimizer": [("model", "optimizer"), ("model", "lr_scheduler")],
     "trainer": [("trainer",), ("checkpoint",)],
+    "experiment": [("data",), ("model",), ("trainer",), ("checkpoint",)],
 }
 # on a machine of any kind, one process, a few steps
 HERE = ["--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto"]
@@ -72,7 +75,8 @@ def test_a_config_states_its_own_part_only_and_begins_with_its_command(path):
     lines = path.read_text().splitlines()
     assert len(lines) <= 30
     assert re.match(r"# (seg fit|torchrun .* -m seg fit) ", lines[0])
-    assert f"-c {name(path)}" in lines[0]
+    own = path.stem if path.parent.name == "experiment" else name(path)
+    assert re.search(rf"-c {own}\b", lines[0])
     content = yaml.safe_load(path.read_text())
     owned = OWNED[path.parent.name]
     for key, value in content.items():
@@ -85,7 +89,7 @@ def test_a_config_states_its_own_part_only_and_begins_with_its_command(path):
 def test_a_shipped_config_is_taken_by_the_program(path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     args = shlex.split(path.read_text().splitlines()[0], comments=False)
-    args = args[args.index("fit") :]
+    args = ["data/folder" if arg == "mine.yaml" else arg for arg in args[args.index("fit") :]]
     with pytest.raises(SystemExit) as ended:
         cli.main([*args, "--print_config"])
     printed = capsys.readouterr()
@@ -93,12 +97,64 @@ def test_a_shipped_config_is_taken_by_the_program(path, monkeypatch, capsys):
     assert set(yaml.safe_load(path.read_text())) <= set(yaml.safe_load(printed.out))
 
 
+LOSS = yaml.safe_load((ROOT / "configs/experiment/rare.yaml").read_text())["model"]["loss"]
+
+
+def facts(*size, pixels, component):
+    """As `seg.audit` finds them, where a rare class is in each of 100 images."""
+    rows = [("frequent", 300 * pixels), ("rare", pixels)]
+    classes = [
+        {"name": name, "pixels": count, "images": 100, "median_component": component}
+        for name, count in rows
+    ]
+    sizes = {"median": list(size), "smaller_than_crop": 0, "crop_share": 0.5}
+    return {"imbalance_ratio": 300.0, "images": 100, "classes": classes, "sizes": sizes}
+
+
+def test_the_recipe_for_rare_classes_is_what_an_audit_recommends_that_knows_no_more():
+    shipped = yaml.safe_load((ROOT / "configs/experiment/rare.yaml").read_text())
+    found = recommend(facts(512, 512, pixels=9000, component=2000.0), (256, 256))
+    assert found.config == shipped
+
+
+def test_the_recipe_for_camvid_is_what_an_audit_of_it_recommends():
+    shipped = yaml.safe_load((ROOT / "configs/experiment/camvid.yaml").read_text())
+    data = yaml.safe_load((ROOT / "configs/data/camvid.yaml").read_text())["data"]
+    of_camvid = facts(360, 480, pixels=9000, component=400.0)
+    found = recommend(of_camvid, tuple(data["crop_size"]), data["resize"]).config
+    assert shipped["data"] == data | found["data"]
+    assert shipped["model"]["loss"] == found["model"]["loss"]
+
+
+@pytest.mark.parametrize("recipe", ["binary_rare", "finetune", "large"])
+def test_a_recipe_that_is_not_plain_has_the_loss_for_rare_classes(recipe):
+    text = (ROOT / f"configs/experiment/{recipe}.yaml").read_text()
+    assert yaml.safe_load(text)["model"]["loss"] == LOSS
+
+
+def test_the_whole_recipes_are_these():
+    names = {path.stem for path in CONFIGS if path.parent.name == "experiment"}
+    known = {"baseline", "binary_rare", "camvid", "finetune", "large", "quickstart", "rare"}
+    assert names == known
+
+
+def texts_of(args):
+    """What the configurations say that a command names."""
+    given = zip(args, with_shipped_paths(args)[1:], strict=False)
+    paths = [Path(path) for option, path in given if option in ("-c", "--config")]
+    return "".join(path.read_text() for path in paths if path.is_file())
+
+
 def shortened(command, tmp_path, camvid_like, folder_data, encoder_file):
     """The arguments of a command, its placeholders filled in, made short."""
     args = shlex.split(command, comments=True)
     args = args[args.index("seg") + 1 :]
-    is_own = any("folder.yaml" in arg or "mine.yaml" in arg for arg in args)
-    binary = any("binary.yaml" in arg for arg in args)
+    if "mine.yaml" in args:  # it names its own data
+        args = ["data/folder" if arg == "mine.yaml" else arg for arg in args]
+        args += ["--data.root", "PATH"]
+    text = command + texts_of(args)
+    is_own = any(word in text for word in ("mine.yaml", "-c data/folder", "folder.yaml"))
+    binary = "255: 1" in text
     data = folder_data / ("binary" if binary else "folder") if is_own or binary else camvid_like
     places = {"PATH": data, "FILE": encoder_file, "FOLDER": camvid_like / "test"}
     args = [str(places.get(arg, arg)) for arg in args]
@@ -108,13 +164,13 @@ def shortened(command, tmp_path, camvid_like, folder_data, encoder_file):
         return args if args[0] in ("export", "init") else [*args, "--data.num_workers=0"]
     quick = [arg for arg in SMALL if args[0] == "fit" or "max_epochs" not in arg]
     # an ImageNet download is the hub's to test; a checkpoint has no weights to ask for
-    hub = ["--model.network.encoder_weights=null"] if "imagenet" in command else []
+    hub = ["--model.network.encoder_weights=null"] if "imagenet" in text else []
     if args[0] != "fit":
         return [*args, *quick, *hub]
-    has_network = any(
-        word in command for word in ("/network/", "encoder", "ckpt_path", "init_from")
-    )
-    return [*args, *quick, *hub, *HERE, *([] if has_network else LIGHT)]
+    words = ("network/", "encoder", "ckpt_path", "init_from", "-c large")
+    has_network = any(word in command for word in words)
+    small = ["--data.resize=[40,56]"] if "resize: [480" in text else []
+    return [*args, *quick, *small, *hub, *HERE, *([] if has_network else LIGHT)]
 
 
 @pytest.mark.slow
