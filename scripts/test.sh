@@ -35,6 +35,9 @@ else
   "$python" -m ruff check .
   "$python" -m ruff format --check .
   "$python" -m mypy
+  if "$python" -c "import sphinx" 2>/dev/null; then  # the extra docs
+    SEG_DOCS_OFFLINE=1 "$python" -m sphinx -W -q -b html docs build/docs
+  fi
 fi
 
 # One thread a worker: two workers of many threads each would fight over the cores.
