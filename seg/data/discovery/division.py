@@ -1,13 +1,13 @@
 """A training, a validation and a test split where a folder does not tell all of them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seg.data.discovery.groups import Groups, find_groups
-from seg.data.discovery.layouts import Layout, Pair
+from seg.data.discovery.layouts import Layout, whole_templates
 from seg.data.discovery.series import SampleKey
 from seg.data.discovery.setting import Setting
 from seg.data.discovery.splits import Splits
@@ -49,7 +49,7 @@ def divide(layout: Layout, splits: Splits, pixels: Ints) -> Division:
         splits: As far as it tells them.
         pixels: Pixels of each class in each of the layout's samples, (N, C).
     """
-    if splits.are_complete and not splits.need_lists:
+    if splits.are_complete and not (splits.need_lists or layout.nested):
         return Division((*splits.settings,), splits.keys, {}, splits.found)
     rows = {key: row for key, row in zip(layout.pairs, pixels, strict=True)}
     told = {role: keys for role, keys in splits.keys.items() if role != "train"}
@@ -57,7 +57,7 @@ def divide(layout: Layout, splits: Splits, pixels: Ints) -> Division:
     if "val" in told:
         return _listed(layout, {"train": pool, **told}, splits.found)
     groups = find_groups([name for _, name in pool])
-    if not told and groups is None and "train" not in splits.keys:
+    if not told and groups is None and "train" not in splits.keys and not layout.nested:
         keys = _random(pool)
         if _shows_all(keys["train"], rows):
             fractions = _fractions(len(pool))
@@ -141,21 +141,12 @@ def _listed(layout: Layout, keys: Mapping[str, Sequence[SampleKey]], found: str)
     """A division by lists: of names, or of both files where folders are splits."""
     settings: tuple[Setting, ...] = ()
     lists: dict[str, list[str]]
-    if len(layout.splits) < 2:
+    if len(layout.splits) < 2 and not layout.nested:
         lists = {role: [name for _, name in of] for role, of in keys.items()}
     else:
-        reason = "The lists name each image and its mask, as they are in folders of other splits."
+        reason = "Lists name each image and its mask; what pairs is in folders of several names."
         images, masks = whole_templates(layout.pairs.values())
         settings = (Setting("images", images, reason), Setting("masks", masks))
         pairs = {role: [layout.pairs[key] for key in of] for role, of in keys.items()}
         lists = {role: [f"{p.image}\t{p.mask}" for p in of] for role, of in pairs.items()}
     return Division(settings, keys, {role: sorted(of) for role, of in lists.items()}, found)
-
-
-def whole_templates(pairs: Collection[Pair]) -> tuple[str, str]:
-    """Templates of any picture below the root, told apart by extension where that is possible."""
-    images = {pair.image.suffix.lower() for pair in pairs}
-    masks = {pair.mask.suffix.lower() for pair in pairs}
-    if len(masks) == 1 and images.isdisjoint(masks):
-        return "{stem}", f"{{stem}}{masks.pop()}"
-    return ".", "{stem}"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from seg.data.dataset import SegmentationDataset
 from seg.data.discovery.division import Division, divide
 from seg.data.discovery.images import survey_images
+from seg.data.discovery.known_data_sets import known_data_set, with_priority
 from seg.data.discovery.layouts import Layout, find_layout
 from seg.data.discovery.masks import MaskSurvey, survey_masks
 from seg.data.discovery.setting import KnownLabels, Setting
@@ -25,6 +26,14 @@ from seg.errors import InputError
 
 Progress = Callable[[str, int], Callable[[], Any]]
 """From what is read, and of how many files, to what is called after each of them."""
+
+_ARGUMENTS = {
+    "label_map": "label_map",
+    "class_colors": "class_colors",
+    "ignore_colors": "ignore_colors",
+    "mask_threshold": "threshold",
+}
+"""Argument of `Labels` that a setting is."""
 
 
 @dataclass(frozen=True)
@@ -65,36 +74,38 @@ def look_at(root: Path, progress: Progress) -> Found:
     if layout is None:
         raise InputError(_no_pairs(root, paths))
     splits = find_splits(root, layout, _other_files(root))
-    pairs = layout.pairs.values()
-    images, masks = [root / pair.image for pair in pairs], [root / pair.mask for pair in pairs]
-    of_masks = survey_masks(masks, KnownLabels(), progress("masks", len(pairs)))
-    pixels, unread = _pixels(root, layout, of_masks, progress)
+    images, masks = (
+        [root / path for path in of]
+        for of in zip(*((pair.image, pair.mask) for pair in layout.pairs.values()), strict=True)
+    )
+    known = with_priority(KnownLabels(), known_data_set(layout))
+    of_masks = survey_masks(masks, known, progress("masks", len(masks)))
+    pixels, unread = _pixels(root, images, masks, of_masks, progress)
     division = divide(layout, splits, pixels)
     num_train = len(division.keys["train"])
-    of_images = survey_images(images, masks, num_train, progress("sizes", len(pairs)))
-    faults = [*_lonely(root, layout), *of_images.faults, *of_masks.faults]
-    faults += [text for text in unread if text not in faults]
-    absent = _absent(of_masks, layout, division, pixels)
-    summary = (
-        f"{len(pairs)} images with masks: {layout.images} and {layout.masks}",
-        *(f"other masks that fit as well, and were not taken: {text}" for text in layout.others),
-        f"images: {of_images.found}",
-        f"masks: {of_masks.kind}",
-        f"splits: {division.found}",
-    )
-    settings = (
-        Setting("root", str(root)),
-        *_templates(layout, division),
-        *of_masks.settings,
-        *of_images.settings,
-    )
+    of_images = survey_images(images, masks, num_train, progress("sizes", len(images)))
+    lonely, ignored = _lonely(root, layout, division)
+    absent, allowed = _absent(of_masks, known, layout, division, pixels)
+    faults = [*lonely, *splits.faults, *of_images.faults, *of_masks.faults, *unread, *absent]
     return Found(
-        summary,
-        settings,
+        (
+            f"{len(images)} images with masks: {layout.images} and {layout.masks}",
+            *(f"other masks fit as well, and were not taken: {text}" for text in layout.others),
+            f"images: {of_images.found}",
+            f"masks: {of_masks.kind}",
+            f"splits: {division.found}",
+        ),
+        (
+            Setting("root", str(root)),
+            *_templates(layout, division),
+            *of_masks.settings,
+            *allowed,
+            *of_images.settings,
+        ),
         division.lists,
         of_masks.questions,
-        (*faults, *absent),
-        (*splits.remarks, *of_masks.remarks),
+        tuple(dict.fromkeys(faults)),
+        (*splits.remarks, *of_masks.remarks, *ignored),
     )
 
 
@@ -108,69 +119,88 @@ def _other_files(root: Path) -> list[PurePosixPath]:
 
 
 def _no_pairs(root: Path, paths: Sequence[PurePosixPath]) -> str:
-    if not paths:
-        return f"{root}: holds no pictures."
-    return (
-        f"{root}: {len(paths)} pictures, but no image and mask share a name, such as "
-        "images/1.jpg and masks/1.png, or 1.jpg and 1_mask.png."
-    )
+    if paths:
+        return (
+            f"{root}: {len(paths)} pictures, but no image and mask share a name, such as "
+            "images/1.jpg and masks/1.png, or 1.jpg and 1_mask.png."
+        )
+    suffixes = sorted({"".join(path.suffixes[-2:]) for path in _other_files(root)} - {""})
+    others = f"; its files end with {', '.join(suffixes[:8])}" if suffixes else ""
+    return f"{root}: holds no pictures{others}. Save images and masks as PNG or TIFF."
 
 
 def _templates(layout: Layout, division: Division) -> list[Setting]:
     look = " The masks were told from the images by their looks." if layout.by_look else ""
-    reason = f"{len(layout.pairs)} images and masks share {{stem}} or their name.{look}"
+    reason = f"{len(layout.pairs)} images have a mask of the same name, or {{stem}}.{look}"
     given = {setting.key for setting in division.settings}
     templates = Setting("images", layout.images, reason), Setting("masks", layout.masks)
     return [*(one for one in templates if one.key not in given), *division.settings]
 
 
-def _lonely(root: Path, layout: Layout) -> list[str]:
-    """Images without a mask and masks without an image, of the splits that have both."""
+def _lonely(root: Path, layout: Layout, division: Division) -> tuple[list[str], list[str]]:
+    """Images without a mask and masks without an image: those that stop a training, and others.
+
+    They do not where lists say what is read, nor in a split that no pair is in.
+    """
     splits = {*layout.splits} or {""}
-    images = [p for (split, _), p in layout.lonely_images.items() if split in splits]
-    masks = [p for (split, _), p in layout.lonely_masks.items() if split in splits]
-    return [
-        *(f"{root / path}: image without a mask" for path in images),
-        *(f"{root / path}: mask without an image" for path in masks),
+    found = [
+        (split, f"{root / path}: {text}")
+        for files, text in (
+            (layout.lonely_images, "image without a mask"),
+            (layout.lonely_masks, "mask without an image"),
+        )
+        for (split, _), path in files.items()
     ]
+    if division.lists or any(setting.key == "split_files" for setting in division.settings):
+        return [], [f"{text}; it is in no list" for _, text in found]
+    return (
+        [text for split, text in found if split in splits],
+        [text for split, text in found if split not in splits],
+    )
 
 
 def _pixels(
-    root: Path, layout: Layout, survey: MaskSurvey, progress: Progress
+    root: Path,
+    images: Sequence[Path],
+    masks: Sequence[Path],
+    survey: MaskSurvey,
+    progress: Progress,
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Pixels of each class in each mask, (N, C), and what cannot be read.
 
     As long as a question is open, all masks show all classes.
     """
     if survey.questions:
-        return np.ones((len(layout.pairs), len(survey.class_names)), np.int64), []
-    given = {setting.key: setting.value for setting in survey.settings}
-    labels = Labels(
-        len(survey.class_names),
-        given.get("label_map"),
-        given.get("class_colors"),
-        given.get("ignore_colors"),
-        given.get("mask_threshold"),
-    )
-    files = [root / pair.mask for pair in layout.pairs.values()]
-    names = tuple(name for _, name in layout.pairs)
-    images = tuple(root / pair.image for pair in layout.pairs.values())
-    dataset = SegmentationDataset(Pairs(names, images, tuple(files)), labels)
-    memory = ScanMemory(root, files, labels.fingerprint, labels.num_classes)
-    advance = progress("classes", len(files))
+        return np.ones((len(masks), len(survey.class_names)), np.int64), []
+    given = {one.key: one.value for one in survey.settings if one.key in _ARGUMENTS}
+    arguments: dict[str, Any] = {_ARGUMENTS[key]: value for key, value in given.items()}
+    labels = Labels(len(survey.class_names), **arguments)
+    names = tuple(map(str, images))
+    dataset = SegmentationDataset(Pairs(names, tuple(images), tuple(masks)), labels)
+    memory = ScanMemory(root, masks, labels.fingerprint, labels.num_classes)
+    advance = progress("classes", len(masks))
     scan, faults = scan_masks(dataset, labels.num_classes, memory, advance)
     return scan.pixels, [str(faults[index]) for index in sorted(faults)]
 
 
 def _absent(
-    survey: MaskSurvey, layout: Layout, division: Division, pixels: NDArray[np.int64]
-) -> list[str]:
-    """Classes that no training image shows."""
-    train = {*division.keys.get("train", ())}
+    survey: MaskSurvey,
+    known: KnownLabels,
+    layout: Layout,
+    division: Division,
+    pixels: NDArray[np.int64],
+) -> tuple[list[str], list[Setting]]:
+    """Classes that no training image shows; the line that allows those of a file of names."""
+    train = {*division.keys["train"]}
     chosen = np.array([key in train for key in layout.pairs])
-    shown = (pixels[chosen] > 0).any(0)
-    return [
+    shown, somewhere = ((of > 0).any(0) for of in (pixels[chosen], pixels))
+    names = np.array(survey.class_names)
+    named = {*known.names.values(), *known.colors.values()}
+    nowhere = [name for name in names[~somewhere].tolist() if name in named]
+    faults = [
         f"{name}: in no training image, so it cannot be learnt"
-        for name, is_shown in zip(survey.class_names, shown, strict=True)
-        if not is_shown
+        for name in names[~shown].tolist()
+        if name not in nowhere
     ]
+    reason = f"{known.source} names {', '.join(nowhere)}, which no mask shows."
+    return faults, [Setting("allow_empty_classes", True, reason)] if nowhere else []

@@ -4,8 +4,8 @@ All pairs of two series are compared: those whose names say that one is of masks
 these fit, all others, by the looks of their pictures. The one with most samples is taken.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import permutations
 from os.path import splitext
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,8 @@ from seg.data.discovery.series import SampleKey, Series, find_series
 from seg.data.files.decoding import decode_samples
 from seg.data.files.headers import IMAGE_SUFFIXES, DataError
 
+_MORE = 1.5
+"""Times as many samples as by templates that lists have to find before they are needed."""
 _NEAR = 0.5
 """Share of the most samples of a pair of series that another needs to be compared with it."""
 
@@ -42,6 +44,7 @@ class Layout:
         lonely_masks: Masks without an image.
         others: Templates of masks that fit as well and were not taken.
         by_look: Whether the pictures' looks said which of them are masks.
+        nested: Whether the templates are of any picture, and only lists say what pairs.
     """
 
     images: str
@@ -51,6 +54,7 @@ class Layout:
     lonely_masks: dict[SampleKey, PurePosixPath]
     others: tuple[str, ...] = ()
     by_look: bool = False
+    nested: bool = False
 
     @property
     def splits(self) -> list[str]:
@@ -86,16 +90,35 @@ def find_layout(root: Path, paths: Sequence[PurePosixPath]) -> Layout | None:
         root: The folder.
         paths: Its pictures, below it.
     """
-    series = find_series(paths)
+    found, nested = (_by_names(find_series(paths, r)) for r in ("template", "nested"))
+    if nested is not None and len(nested.pairs) > (
+        0 if found is None else _MORE * len(found.pairs)
+    ):
+        images, masks = whole_templates(nested.pairs.values())
+        return replace(nested, images=images, masks=masks, others=(), nested=True)
+    if found is not None:
+        return found
+    series = find_series(paths, "whole")
+    matches = [match for i, m in permutations(series, 2) if (match := _matched(i, m)).pairs]
+    matches = [match for match in matches if _is_oriented(root, match)]
+    return replace(_layout(matches), by_look=True) if matches else None
+
+
+def _by_names(series: Sequence[Series]) -> Layout | None:
+    """The best match of series of which the names of one say that it is of masks."""
     masks = [one for one in series if one.kind == "mask"]
     images = [one for one in series if one.kind != "mask"]
     matches = [match for i in images for m in masks if (match := _matched(i, m)).pairs]
-    if matches:
-        return _layout(matches, paths, by_look=False)
-    series = [one for one in find_series(paths, whole=True) if one.kind != "mask" or not masks]
-    matches = [match for i, m in permutations(series, 2) if (match := _matched(i, m)).pairs]
-    matches = [match for match in matches if _is_oriented(root, match)]
-    return _layout(matches, paths, by_look=True) if matches else None
+    return _layout(matches) if matches else None
+
+
+def whole_templates(pairs: Collection[Pair]) -> tuple[str, str]:
+    """Templates of any picture below the root, told apart by extension where that is possible."""
+    images = {pair.image.suffix.lower() for pair in pairs}
+    masks = {pair.mask.suffix.lower() for pair in pairs}
+    if len(masks) == 1 and images.isdisjoint(masks):
+        return "{stem}", f"{{stem}}{masks.pop()}"
+    return ".", "{stem}"
 
 
 def _matched(images: Series, masks: Series) -> _Match:
@@ -111,7 +134,7 @@ def _matched(images: Series, masks: Series) -> _Match:
     return _Match(images, masks, dict(sorted(pairs.items())))
 
 
-def _layout(matches: Iterable[_Match], paths: Sequence[PurePosixPath], by_look: bool) -> Layout:
+def _layout(matches: Iterable[_Match]) -> Layout:
     """The best of some matches."""
     matches = sorted(matches, key=lambda match: match.rank)
     most = max(len(match.pairs) for match in matches)
@@ -130,13 +153,13 @@ def _layout(matches: Iterable[_Match], paths: Sequence[PurePosixPath], by_look: 
     texts = best.images.template, best.masks.template
     splits = {split for split, _ in best.pairs}
     if len(splits) > 1:
-        return Layout(*texts, best.pairs, images, masks, tuple(others), by_look)
+        return Layout(*texts, best.pairs, images, masks, tuple(others))
     (split,) = splits  # a single one is a folder as any other
     one, other = (text.replace("{split}", split) for text in texts)
     pairs = {("", name): pair for (_, name), pair in best.pairs.items()}
     images = {("", name): path for (of, name), path in images.items() if of == split}
     masks = {("", name): path for (of, name), path in masks.items() if of == split}
-    return Layout(one, other, pairs, images, masks, tuple(others), by_look)
+    return Layout(one, other, pairs, images, masks, tuple(others))
 
 
 def _is_oriented(root: Path, match: _Match) -> bool:

@@ -5,13 +5,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os.path import splitext
 from pathlib import PurePosixPath
+from typing import Literal
 
 from seg.data.discovery.words import IMAGE_WORDS, MASK_WORDS, OTHER_WORDS, Part, affix, words_of
 
 SampleKey = tuple[str, str]
 """Split of a file ("" if none is told), and name of its sample."""
 
+Reading = Literal["template", "whole", "nested"]
+
 _MOST_AFFIXES = 8
+_MOST_FOLDERS = 60
+"""Beyond these, folders are those of samples, and every pair of them would be compared."""
 
 
 @dataclass(frozen=True)
@@ -35,23 +40,28 @@ class Place:
     suffix: str
 
     @classmethod
-    def of(cls, path: PurePosixPath, whole: bool = False) -> "Place":
+    def of(cls, path: PurePosixPath, reading: Reading = "template") -> "Place":
         """Read a path below the root.
 
         Args:
             path: The path.
-            whole: Whether the folder is told whole, though it says nothing.
+            reading: "template": `folder` ends with the last folder that says something. "whole": it
+                is the whole path. "nested": it is the folders that say something, wherever they
+                are, so that each sample, or each patient, may have them; no template is so.
         """
         folders = path.parts[:-1]
         parts = [Part.of(name) for name in folders]
         last = max((i + 1 for i, part in enumerate(parts) if part.speaks), default=0)
-        last = len(parts) if whole else last
+        last = len(parts) if reading == "whole" else last
         split = next((part.split for part in reversed(parts[:last]) if part.split), "")
-        named = zip(folders, parts[:last], strict=False)
-        texts = [part.text if split and part.split == split else name for name, part in named]
-        below = "".join(f"{name}/" for name in folders[last:])
+        texts, below = [], []
+        for i, (name, part) in enumerate(zip(folders, parts, strict=True)):
+            if i >= last or (reading == "nested" and not part.speaks):
+                below.append(f"{name}/")
+            else:
+                texts.append(part.text if split and part.split == split else name)
         stem, suffix = splitext(path.name)
-        return cls(path, "/".join(texts), split, below, stem, suffix)
+        return cls(path, "/".join(texts), split, "".join(below), stem, suffix)
 
 
 @dataclass(frozen=True)
@@ -96,17 +106,19 @@ class Series:
         return {"train", "ids"} <= words or "trainids" in words
 
 
-def find_series(paths: Iterable[PurePosixPath], whole: bool = False) -> list[Series]:
+def find_series(paths: Iterable[PurePosixPath], reading: Reading = "template") -> list[Series]:
     """All series that the pictures of a folder may be; a file may be in several.
 
     Args:
         paths: The pictures, below the root.
-        whole: As in `Place.of`.
+        reading: As in `Place.of`.
     """
     folders: dict[str, list[Place]] = defaultdict(list)
     for path in paths:
-        place = Place.of(path, whole)
+        place = Place.of(path, reading)
         folders[place.folder].append(place)
+    if reading != "nested" and len(folders) > _MOST_FOLDERS:
+        return []
     return [series for folder in sorted(folders) for series in _of_folder(folder, folders[folder])]
 
 

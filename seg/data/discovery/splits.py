@@ -35,6 +35,7 @@ class Splits:
         keys: The samples of each role that is told: train, val, test. What is in no role is free.
         remarks: What a user should know of them.
         need_lists: Whether the data module cannot read them as they are.
+        faults: Lines of lists that name no pair, one line a list.
     """
 
     found: str
@@ -42,6 +43,7 @@ class Splits:
     keys: Mapping[str, list[SampleKey]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     need_lists: bool = False
+    faults: tuple[str, ...] = ()
 
     @property
     def are_complete(self) -> bool:
@@ -59,7 +61,8 @@ def find_splits(root: Path, layout: Layout, others: Sequence[PurePosixPath]) -> 
     """
     if layout.splits:
         return _of_folders(layout)
-    lists = [_of_lists(root, layout, group) for group in _groups(others)]
+    groups = [] if layout.nested else _groups(others)
+    lists = [_of_lists(root, layout, group) for group in groups]
     found = [splits for splits in lists if splits is not None]
     mappings = [path for path in others if path.suffix.lower() in _MAPPING_SUFFIXES]
     if not found:
@@ -106,25 +109,31 @@ def _of_lists(root: Path, layout: Layout, files: Mapping[str, PurePosixPath]) ->
     """The splits of lists, if their lines are images of the layout."""
     images, masks = _files(root, layout)
     mask_of = {name: name for name in images.by_name}
-    keys, texts = {}, {}
+    keys: dict[str, list[SampleKey]] = {}
+    texts: dict[str, str] = {}
+    wrong = []
     for split, path in files.items():
+        role = ROLE_OF[split.lower()]
         try:
             samples, faults = SplitList(root / path).samples(images, masks, mask_of)
-        except (DataError, KeyError):
+        except DataError:
             continue
-        if len(samples) < _ENOUGH * (len(samples) + len(faults)) or faults:
+        listed = [("", name) for name in samples if ("", name) in layout.pairs]
+        missing = len(samples) + len(faults) - len(listed)
+        if role in keys or len(listed) < _ENOUGH * (len(listed) + missing):
             continue
-        role = ROLE_OF[split.lower()]
-        if role not in keys:
-            keys[role] = [("", name) for name in samples if ("", name) in layout.pairs]
-            texts[role] = split
+        keys[role], texts[role] = listed, split
+        if missing:
+            wrong.append(f"{root / path}: {missing} of its lines name no image with a mask")
     if "train" not in keys:
         return None
     first = files[texts["train"]]
     template = (first.parent / f"{Part.of(first.stem).text}{first.suffix}").as_posix()
     line = Setting("split_files", template, "Lists of the images of each split.")
     counts = ", ".join(f"{texts[role]} names {len(keys[role])}" for role in keys)
-    return _apart(Splits(f"{template}: {counts}", (line, *_names(texts)), keys), template)
+    settings = line, *_names(texts)
+    splits = Splits(f"{template}: {counts}", settings, keys, faults=tuple(wrong))
+    return _apart(splits, template)
 
 
 def _files(root: Path, layout: Layout) -> tuple[Files, Files]:
@@ -188,4 +197,4 @@ def _apart(splits: Splits, path: str) -> Splits:
     keys = {**splits.keys, "train": [key for key in splits.keys["train"] if key not in held]}
     shown = ", ".join(twice[:5]) + (f" and {len(twice) - 5} more" if len(twice) > 5 else "")
     remark = f"{path} has {shown} in train and in another split: left out of train."
-    return Splits(splits.found, (), keys, (remark,), need_lists=True)
+    return Splits(splits.found, (), keys, (remark,), need_lists=True)  # ours name pairs only

@@ -41,7 +41,7 @@ def yaml_text(found: Found, given: str, output: Path) -> str:
 
 def next_commands(output: Path) -> tuple[str, str]:
     """What uses the YAML."""
-    return f"seg audit -c {output}", f"seg fit -c {output} -c audit/recommended.yaml"
+    return f"seg audit -c {output}", f"seg fit -c {output} -c rare"
 
 
 def _comment(text: str, indent: str = "") -> list[str]:

@@ -80,7 +80,14 @@ def voc(root):
 
 
 FOLDERS = [two_folders, inside_splits, outside_splits, train_and_test_only, black_and_white]
-FOLDERS += [colours, patients, voc]
+
+
+def folders_of_patients(root):
+    for patient in range(5):
+        write(root, f"p{patient}/images/{{}}.png", f"p{patient}/masks/{{}}.png", NUMBERS[:3])
+
+
+FOLDERS += [colours, patients, voc, folders_of_patients]
 
 
 @pytest.mark.slow
@@ -92,11 +99,11 @@ def test_a_folder_is_audited_and_trained_on_without_an_edit(root, make, capsys):
     printed = capsys.readouterr().out
     assert printed.splitlines()[-2:] == [
         "  seg audit -c mine.yaml",
-        "  seg fit -c mine.yaml -c audit/recommended.yaml",
+        "  seg fit -c mine.yaml -c rare",
     ]
     assert contents(root) == before
     assert seg("audit", "-c", "mine.yaml") == 0
-    assert seg("fit", "-c", "mine.yaml", "-c", "audit/recommended.yaml", *STEPS) == 0
+    assert seg("fit", "-c", "mine.yaml", "-c", "rare", *STEPS) == 0
     facts = json.loads(Path("audit/audit.json").read_text(encoding="utf-8"))
     assert not facts["duplicates"] and not facts["nothing_to_learn"]
 
@@ -145,6 +152,25 @@ def test_the_classes_are_the_masks_values_or_colours(root):
     assert seg("init", root) == 0
     assert data_of()["class_names"] == ["background", "object"]
     assert data_of()["label_map"] == {0: 0, 255: 1}
+
+
+def test_classes_that_a_file_names_and_no_mask_shows_are_allowed(root):
+    for split in ("train", "val"):
+        image = f"leftImg8bit/{split}/ulm/ulm_{{}}_leftImg8bit.png"
+        mask = f"gtFine/{split}/ulm/ulm_{{}}_gtFine_labelIds.png"
+        write(root, image, mask, NUMBERS[:3], values=(7, 0, 33))
+    assert seg("init", root) == 0
+    data = data_of()
+    assert (len(data["class_names"]), data["allow_empty_classes"]) == (19, True)
+    scan = SegmentationDataModule(**data).scan("train")
+    assert (scan.pixels.sum(0) > 0).nonzero()[0].tolist() == [0, 18]
+
+
+def test_a_class_that_only_validation_shows_stops_a_training(root, capsys):
+    write(root, "images/train/{}.jpg", "masks/train/{}.png", NUMBERS[:4], values=(0, 1))
+    write(root, "images/val/{}.jpg", "masks/val/{}.png", NUMBERS[4:], values=(0, 1, 2))
+    assert seg("init", root) == 1
+    assert "class_2: in no training image" in capsys.readouterr().out
 
 
 def test_another_file_is_not_written_over_without_a_word(root, capsys):

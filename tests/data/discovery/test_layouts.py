@@ -4,6 +4,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
+from seg.data.discovery.known_data_sets import known_data_set
 from seg.data.discovery.layouts import find_layout
 from seg.data.files.templates import pictures
 from tests.data.discovery.folders import NUMBERS, index_mask, picture, save, write
@@ -88,6 +89,37 @@ def test_masks_of_classes_are_preferred_to_those_of_objects(tmp_path):
         write(tmp_path, "JPEGImages/{}.jpg", f"{folder}/{{}}.png", NUMBERS)
     found = layout_of(tmp_path)
     assert (found.masks, found.others) == ("SegmentationClass", ("SegmentationObject",))
+
+
+def test_folders_below_those_of_patients_pair_by_lists(tmp_path):
+    for patient in range(70):
+        write(tmp_path, f"p{patient}/images/{{}}.png", f"p{patient}/masks/{{}}.png", NUMBERS[:2])
+    found = layout_of(tmp_path)
+    assert found.nested and len(found.pairs) == 140
+    assert found.pairs["", "p7/001"].mask == PurePosixPath("p7/masks/001.png")
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "names", "classes"),
+    [
+        ("leftImg8bit/ulm/{}_leftImg8bit.png", "gtFine/ulm/{}_gtFine_labelTrainIds.png",
+         ["ulm_1", "ulm_2"], {0: "road", 11: "person", 18: "bicycle"}),
+        ("leftImg8bit/ulm/{}_leftImg8bit.png", "gtFine/ulm/{}_gtFine_labelIds.png",
+         ["ulm_1", "ulm_2"], {7: "road", 24: "person", 33: "bicycle"}),
+        ("JPEGImages/{}.jpg", "SegmentationClass/{}.png",
+         ["2007_000032", "2011_003276"], {0: "background", 15: "person", 20: "tvmonitor"}),
+        ("train/{}.png", "trainannot/{}.png",
+         ["0001TP_006690", "0016E5_07959"], {0: "sky", 2: "pole", 10: "bicyclist"}),
+        ("images/{}.jpg", "masks/{}.png", ["ulm_1", "2007_000032"], {}),
+    ],
+)  # fmt: skip
+def test_the_classes_of_known_data_sets_are_told_by_their_layout(
+    tmp_path, image, mask, names, classes
+):
+    write(tmp_path, image, mask, names)
+    known = known_data_set(layout_of(tmp_path)).names
+    assert {value: known[value] for value in classes} == classes
+    assert bool(known) == bool(classes)
 
 
 def test_files_without_a_counterpart_are_told(tmp_path):
