@@ -16,6 +16,7 @@ from seg.cli.linking import link_network, with_checkpoint_config
 from seg.cli.monitors import check_monitors
 from seg.cli.parsers import CommandParser
 from seg.data import SegmentationDataModule, resolve_class_colors, resolve_class_names
+from seg.distributed.launchers import started_by_lightning
 from seg.distributed.uneven_evaluation import UnevenEvaluation
 from seg.distributed.watchdog import Watchdog
 from seg.errors import InputError
@@ -63,6 +64,7 @@ class SegCLI(LightningCLI):
     def __init__(self, args: Sequence[str], watchdog: Watchdog):
         self.watchdog = watchdog
         self._name = args[0] if args else ""
+        self.status = 0
         summaries = {name: {"description": COMMANDS[name].summary} for name in self.subcommands()}
         super().__init__(
             SegmentationModule,
@@ -179,8 +181,9 @@ class SegCLI(LightningCLI):
             callbacks = self._prepare_fit(kwargs)
         else:
             kwargs |= {"logger": False, "enable_checkpointing": False}
-            writer = PredictionWriter if self.subcommand == "predict" else RunReport
-            callbacks = [UnevenEvaluation(), writer(self._output)]
+            self._writer = PredictionWriter(self._output)
+            judging = self.subcommand != "predict"
+            callbacks = [UnevenEvaluation(), RunReport(self._output) if judging else self._writer]
         self.trainer_defaults["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
         check_finders(trainer, self.datamodule)
@@ -225,6 +228,11 @@ class SegCLI(LightningCLI):
                 if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
                     callback.save_last = False  # which Lightning does at the end of a trial as well
 
+    def after_predict(self) -> None:
+        """Take the exit status from what was written."""
+        # with another one, those that Lightning has started would kill the first process
+        self.status = 0 if started_by_lightning() else self._writer.status
+
     def after_fit(self) -> None:
         """Print the scores of the weights that were kept and what can be done next."""
         if self.trainer.is_global_zero:
@@ -239,5 +247,4 @@ def _seed(given: bool | int) -> int:
 def main(args: list[str]) -> int:
     """Run a command of the Trainer, given by its name and arguments; returns the exit status."""
     with Watchdog() as watchdog:
-        SegCLI(args, watchdog)
-    return 0
+        return SegCLI(args, watchdog).status

@@ -14,8 +14,8 @@ from seg.data.augment.copy_paste import Components
 from seg.data.augment.transforms import TrainingTransform
 from seg.data.dataset import Sample, SegmentationDataset
 from seg.data.files.labels import Labels
-from seg.data.files.pairing import check, find_images
-from seg.data.loading import TrainLoader, WorkerLoader, local_rank_first, make_loader
+from seg.data.files.predicted_images import PredictedImages, find_images, with_sizes
+from seg.data.loading import TrainLoader, WorkerLoader, local_rank_first, make_loader, place_of
 from seg.data.own_dataset import DatasetFactory
 from seg.data.sampling.batch_samplers import EvaluationBatchSampler, TrainBatchSampler
 from seg.data.sampling.image_samplers import ImageSampler
@@ -155,15 +155,16 @@ class SegmentationDataModule(L.LightningDataModule):
         self.predict = predict
         self.allow_empty_classes = allow_empty_classes
         self.predict_output: Path | None = None
-        """Folder that predictions go to; what lies in it is no input."""
+        """Where `PredictionWriter` writes: that is no input, and images may be unreadable then."""
+        self.predicted = PredictedImages()
         self.seed = seed
-        reading = {"resize": resize, "channels": in_channels, "image_range": image_range}
-        self._reading: dict[str, Any] = reading
+        self._reading: dict[str, Any] = {"resize": resize, "channels": in_channels}
+        self._reading |= {"image_range": image_range}
         self._source: Source = SyntheticSource(synthetic_length, synthetic_size, resize, seed)
         if root is not None:
             colors = class_colors, ignore_colors
             labels = Labels(self.num_classes, label_map, *colors, mask_threshold)
-            self._source = FileSource(root, self.splits, finder, labels, reading, seed)
+            self._source = FileSource(root, self.splits, finder, labels, self._reading, seed)
         elif dataset is not None:
             labels = Labels(self.num_classes, label_map)
             self._source = OwnSource(dataset, self.splits, labels, in_channels, resize, seed)
@@ -187,8 +188,12 @@ class SegmentationDataModule(L.LightningDataModule):
         if stage == "predict":
             if self.predict is None:
                 raise InputError("Nothing to predict: set data.predict to a folder or a file.")
-            pairs = check([find_images(self.predict, self.predict_output)])[0]
-            self._datasets["predict"] = SegmentationDataset(pairs, **self._reading)
+            all_needed = self.predict_output is None
+            found = find_images(self.predict, self.predict_output)
+            self.predicted = with_sizes(found, all_needed)
+            dataset = SegmentationDataset(self.predicted.pairs, **self._reading)
+            dataset.all_needed = all_needed
+            self._datasets["predict"] = dataset
             return
         self._find(_STAGES[stage])
         if stage == "fit" and not isinstance(self._source, SyntheticSource):
@@ -212,7 +217,7 @@ class SegmentationDataModule(L.LightningDataModule):
         sampler = TrainBatchSampler(
             len(self._datasets["train"]),
             self.batch_size,
-            *self._place(),
+            *place_of(self.trainer),
             self.seed,
             draw,
             None if self.sampler is None else repr(self.sampler),
@@ -277,16 +282,10 @@ class SegmentationDataModule(L.LightningDataModule):
         known = self._scans.get(role)
         return self._source.scan(self.dataset(role), advance) if known is None else (known, {})
 
-    def _place(self) -> tuple[int, int]:
-        """Rank and number of ranks, of those that divide the samples among them."""
-        strategy = None if self.trainer is None else self.trainer.strategy
-        place = getattr(strategy, "distributed_sampler_kwargs", {"rank": 0, "num_replicas": 1})
-        return place["rank"], place["num_replicas"]
-
     def _evaluation_loader(self, role: str) -> DataLoader[Sample]:
         dataset = self._datasets[role]
         sampler = EvaluationBatchSampler(
-            range(len(dataset)), dataset.groups, self.eval_batch_size, *self._place()
+            range(len(dataset)), dataset.groups, self.eval_batch_size, *place_of(self.trainer)
         )
         return self._loader(role, sampler)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from seg.data.augment.cropping import resize_image
 from seg.data.augment.transforms import TrainingTransform
 from seg.data.files.decoding import read_image
+from seg.data.files.headers import DataError
 from seg.data.files.labels import Labels, MaskValues
 from seg.data.files.pairing import Pairs
 
@@ -26,7 +28,8 @@ class SegmentationDataset(Dataset[Sample]):
 
     A sample is `{"image": uint8 (C, H, W), "mask": uint8 (h, w), "name": str}`. A whole image is
     resized to `resize`, but its mask keeps its own size. Without masks, `"size"` is the image's
-    own (height, width), to bring a prediction back.
+    own (height, width), to bring a prediction back, and `"fault"` what is wrong with its file or
+    empty.
 
     Args:
         pairs: The files, checked.
@@ -55,6 +58,8 @@ class SegmentationDataset(Dataset[Sample]):
         self.channels = channels
         self.image_range = image_range
         self.seed = seed
+        self.all_needed = True
+        """Whether an image without a mask that cannot be read is an error."""
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -69,14 +74,27 @@ class SegmentationDataset(Dataset[Sample]):
             DataError: If a file cannot be decoded, or holds a label without a class.
         """
         index, seed, place = parse_key(key)
+        if self.labels is None:
+            return self._without_mask(index)
         name = self.pairs.names[index]
         image = read_image(self.pairs.images[index], self.channels, self.image_range)
-        if self.labels is None:
-            size = torch.tensor(image.shape[:2])
-            return {"image": to_tensor(_resized(image, self.resize)), "name": name, "size": size}
         mask = self.mask(index)
         seed = (self.seed, *seed)
         return make_sample(image, mask, name, self.transform, self.resize, seed, place)
+
+    def _without_mask(self, index: int) -> Sample:
+        """An image to predict; one that cannot be read and is not needed is black."""
+        name, fault = self.pairs.names[index], ""
+        try:
+            image = read_image(self.pairs.images[index], self.channels, self.image_range)
+        except DataError as error:
+            if self.all_needed:
+                raise
+            fault = str(error)
+            image = np.zeros((*self.pairs.sizes[index], self.channels), np.uint8)
+        size = torch.tensor(image.shape[:2])
+        image = _resized(image, self.resize)
+        return {"image": to_tensor(image), "name": name, "size": size, "fault": fault}
 
     def mask(self, index: int) -> NDArray[Any]:
         """Class ids (H, W) of one sample before any augmentation."""

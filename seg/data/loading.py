@@ -106,6 +106,13 @@ def local_rank_first(trainer: L.Trainer | None) -> Iterator[None]:
         dist.barrier()
 
 
+def place_of(trainer: L.Trainer | None) -> tuple[int, int]:
+    """Rank and number of ranks, of those that divide the samples among them."""
+    strategy = None if trainer is None else trainer.strategy
+    place = getattr(strategy, "distributed_sampler_kwargs", {"rank": 0, "num_replicas": 1})
+    return place["rank"], place["num_replicas"]
+
+
 def default_workers(devices: int) -> int:
     """One less than a device's share of the cores that this process may use, 0 to 8."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS

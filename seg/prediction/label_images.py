@@ -1,21 +1,29 @@
 """Labels as images: palette PNG whose values are class ids, seen in class colours."""
 
+import logging
+import sys
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
+import torch.distributed as dist
 from lightning.pytorch.callbacks import BasePredictionWriter
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from seg.constants import IGNORE_INDEX
-from seg.data import SegmentationDataModule, SegmentationDataset
-from seg.data.files.pairing import find_images
+from seg.data import SegmentationDataModule
+from seg.data.files.pairing import report
+from seg.data.files.predicted_images import find_images, told
 from seg.errors import InputError
 from seg.files import refuse_overwriting, replacing
 from seg.module import SegmentationModule
 from seg.prediction.palette import Colors, default_colors, mask_palette
+
+log = logging.getLogger(__name__)
 
 _WRITER = "seg predict"
 
@@ -30,6 +38,16 @@ class PredictionWriter(BasePredictionWriter):
     def __init__(self, folder: Path):
         super().__init__(write_interval="batch")
         self.folder = folder
+        self._faults: list[str] = []
+        """Of each image that nothing was written of, why."""
+        self._wanted = 0
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0 if all images were predicted, 2 if none was, else 3."""
+        if not self._faults:
+            return 0
+        return 2 if len(self._faults) >= self._wanted else 3
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse to overwrite an image, or a file that is no prediction.
@@ -43,12 +61,14 @@ class PredictionWriter(BasePredictionWriter):
                 "PredictionWriter writes the images of a SegmentationDataModule with predict=…; "
                 "of other data take what trainer.predict returns."
             )
-        dataset = data.dataset("predict")
-        assert isinstance(dataset, SegmentationDataset) and data.predict is not None
-        pairs = dataset.pairs
-        targets = [self._path(name) for name in pairs.names]
-        left_out = set(find_images(data.predict).images) - set(pairs.images)
-        refuse_overwriting([*targets, *sorted(left_out)], pairs.images, is_prediction)
+        assert data.predict is not None
+        names = data.predicted.pairs.names
+        images = set(find_images(data.predict, self.folder).pairs.images)
+        left_out = set(find_images(data.predict).pairs.images) - images
+        targets = [*map(self._path, names), *sorted(left_out)]
+        refuse_overwriting(targets, images, is_prediction)
+        self._faults = []
+        self._wanted = len(names) + len(data.predicted.unreadable)
 
     def _path(self, name: str) -> Path:
         return (self.folder / name).with_name(Path(name).name + ".png")
@@ -63,26 +83,50 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Write the labels of one batch.
-
-        Raises:
-            InputError: If a pixel has none, as a logit there is NaN.
-        """
+        """Write the labels of one batch, but of images that could not be read or have none."""
         assert isinstance(pl_module, SegmentationModule)
-        for name, one in zip(batch["name"], prediction, strict=True):
+        images = zip(batch["name"], batch["fault"], prediction, strict=True)
+        for name, fault, one in images:
             labels = one.cpu().numpy()
-            missing = int((labels == IGNORE_INDEX).sum())
-            if missing:
-                raise InputError(
-                    f"{name}: the network's logits are NaN at {missing} pixels, which have no "
-                    "label then; nothing is written of it. Use --trainer.precision 32-true."
-                )
-            write_prediction(self._path(name), labels, class_colors(pl_module))
+            fault = fault or _without_label(name, labels)
+            if fault:
+                self._faults.append(fault)
+            else:
+                write_prediction(self._path(name), labels, class_colors(pl_module))
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say where the files lie."""
-        if trainer.is_global_zero:
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Say where the files lie, and what is missing; all ranks, also those without images."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        of_ranks = [self._faults]
+        if trainer.world_size > 1:
+            of_ranks = [[] for _ in range(trainer.world_size)]
+            dist.all_gather_object(of_ranks, self._faults)
+        self._faults = [*data.predicted.unreadable, *sorted(chain(*of_ranks))]
+        if not trainer.is_global_zero:
+            return
+        if data.predicted.others:
+            log.info("%s.", told(data.predicted.others))
+        if self._faults:
+            print(f"seg: error: {_not_predicted(self._faults, self._wanted)}", file=sys.stderr)
+        if self.status != 2:
             print(f"Predictions written to {self.folder}")
+
+
+def _not_predicted(faults: Sequence[str], wanted: int) -> str:
+    if len(faults) == 1:
+        return f"1 of {wanted} images is not predicted: {faults[0]}"
+    return report(faults, f"{len(faults)} of {wanted} images are not predicted:")
+
+
+def _without_label(name: str, labels: np.ndarray) -> str:
+    """What is wrong with labels (H, W) that are not given, as a logit there is NaN, or nothing."""
+    missing = int((labels == IGNORE_INDEX).sum())
+    if not missing:
+        return ""
+    return (
+        f"{name}: the network's logits are NaN at {missing} pixels, which have no label then; "
+        "nothing is written of it. Use --trainer.precision 32-true."
+    )
 
 
 def class_colors(module: SegmentationModule) -> list[list[int]]:

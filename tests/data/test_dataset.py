@@ -15,7 +15,8 @@ from seg.data.augment.transforms import TrainingTransform
 from seg.data.dataset import SegmentationDataset
 from seg.data.files.headers import DataError
 from seg.data.files.labels import Labels
-from seg.data.files.pairing import Pairs, check, find_images, find_pairs
+from seg.data.files.pairing import Pairs, check, find_pairs
+from seg.data.files.predicted_images import find_images, with_sizes
 from seg.data.sampling.batch_samplers import TrainBatchSampler
 from seg.data.scan.scan_masks import scan_masks
 
@@ -67,11 +68,27 @@ def test_resizing_for_evaluation_leaves_the_mask_at_its_own_size(root: Path, pai
 
 
 def test_without_masks_a_sample_has_its_own_size(root: Path) -> None:
-    pairs = check([find_images(str(root / "images"))])[0]
+    pairs = with_sizes(find_images(str(root / "images"))).pairs
     sample = SegmentationDataset(pairs, resize=[20, 30])[8]
-    assert sample.keys() == {"image", "name", "size"}
+    assert sample.keys() == {"image", "name", "size", "fault"}
+    assert sample["fault"] == ""
     assert sample["name"] == "train/8"
     assert sample["size"].tolist() == [48, 52]
+
+
+def test_an_image_to_predict_that_cannot_be_decoded_raises_unless_it_may_be_left_out(
+    root: Path, tmp_path: Path
+) -> None:
+    data = (root / "images/train/0.png").read_bytes()
+    (tmp_path / "0.png").write_bytes(data[: len(data) // 2])
+    dataset = SegmentationDataset(with_sizes(find_images(str(tmp_path))).pairs)
+    with pytest.raises(DataError, match=r"0\.png: cannot be read"):
+        dataset[0]
+    dataset.all_needed = False
+    sample = dataset[0]
+    assert not sample["image"].any()
+    assert list(sample["image"].shape[1:]) == sample["size"].tolist()
+    assert "0.png: cannot be read" in sample["fault"]
 
 
 def test_training_samples_are_a_function_of_seed_epoch_and_index(pairs: Pairs) -> None:

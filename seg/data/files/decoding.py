@@ -58,7 +58,8 @@ def read_image(
         header = read_header(path, data)
         array, _ = _decode(path, data, header)
         array = _upright(_to_uint8(path, array, image_range), header.orientation)
-        return np.ascontiguousarray(_with_channels(path, array, header.alpha, channels))
+        array = _with_channels(path, array, header.alpha, channels)
+        return np.require(array, requirements=["C", "W"])  # Pillow's cannot be written to
 
 
 def decode_samples(path: Path) -> Array:

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from seg.data.files.headers import DataError, size
 from seg.data.files.split_lists import SplitList, random_share
-from seg.data.files.templates import STEM, Files, Template
-from seg.files import same_file
+from seg.data.files.templates import Files, Template
 
 _SHOWN = 10
 _THREADS = 8
@@ -152,39 +151,6 @@ def _found(files: Files) -> str:
     )
 
 
-def find_images(sources: str | Sequence[str], output: Path | None = None) -> Pairs:
-    """Find images to predict: a folder (recursively), a file, or a list of either.
-
-    Args:
-        sources: Paths of folders and files.
-        output: Where predictions go. It is left out of the folders that it lies in.
-
-    Raises:
-        DataError: If a source does not exist, or is the folder of the predictions.
-    """
-    files: dict[str, Path] = {}
-    offenders: list[str] = []
-    for source in map(Path, [sources] if isinstance(sources, str) else sources):
-        if output is not None and same_file(source, output):
-            raise DataError(
-                f"{output}: --output is also in data.predict; give another folder for the labels."
-            )
-        if source.is_dir():
-            template = Template("data.predict", str(source), source, STEM)
-            files_below = Files.of(template, apart_from=output)
-            found = files_below.by_name
-            offenders += files_below.faults
-        elif source.is_file():
-            found = {source.stem: source}
-        else:
-            raise DataError(f"{source}: no such file or folder (data.predict).")
-        offenders += [f"{found[n]}: same name as {files[n]}" for n in found if n in files]
-        files |= found
-    if not files and not offenders:
-        offenders.append(f"no images found in {sources} (data.predict)")
-    return Pairs(tuple(files), tuple(files.values()), offenders=tuple(offenders))
-
-
 def check(splits: Sequence[Pairs], lossy_masks: bool = False) -> list[Pairs]:
     """Read every header, in threads, and add the sizes; all that is wrong is raised at once.
 
@@ -229,10 +195,16 @@ def _check_one(image: Path, mask: Path | None, lossy: bool) -> Size | str:
     return found
 
 
-def report(offenders: Sequence[str]) -> str:
-    """What is wrong with files, in one message: the first ten, and how many more."""
+def report(offenders: Sequence[str], title: str | None = None) -> str:
+    """What is wrong with files, in one message: the first ten, and how many more.
+
+    Args:
+        offenders: One line each.
+        title: Left out, it is the number of problems.
+    """
     noun = "problem" if len(offenders) == 1 else "problems"
-    lines = [f"{len(offenders)} {noun} with the data files:", *offenders[:_SHOWN]]
+    title = f"{len(offenders)} {noun} with the data files:" if title is None else title
+    lines = [title, *offenders[:_SHOWN]]
     text = "\n  - ".join(lines)
     rest = len(offenders) - _SHOWN
     return f"{text}\n  … and {rest} more" if rest > 0 else text

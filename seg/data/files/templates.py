@@ -150,10 +150,20 @@ def _belongs_to(other: Template, template: Template, path: Path) -> bool:
 
 
 def pictures(folder: Path, apart_from: Path | None = None) -> Iterator[Path]:
-    """Picture files in a folder and below it, each real folder once, in order.
+    """Picture files in a folder and below it, by their names; as `files_below`."""
+    return filter(is_picture, files_below(folder, apart_from))
 
-    Hidden files and folders are left out. A link to a folder is followed unless what it leads to is
-    found without it, so that a link to a folder above it does no harm.
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is no hidden one and has the name of a picture."""
+    return not path.name.startswith(".") and path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def files_below(folder: Path, apart_from: Path | None = None) -> Iterator[Path]:
+    """Files in a folder and below it, each real folder once, in order.
+
+    Hidden folders are left out. A link to a folder is followed unless what it leads to is found
+    without it, so that a link to a folder above it does no harm.
     """
     seen = set() if apart_from is None else {os.path.realpath(apart_from)}
     tops = [folder]
@@ -167,7 +177,5 @@ def pictures(folder: Path, apart_from: Path | None = None) -> Iterator[Path]:
             seen.add(real)
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             links += [path for name in folders if (path := Path(top, name)).is_symlink()]
-            for name in sorted(names):
-                if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                    yield Path(top, name)
+            yield from (Path(top, name) for name in sorted(names))
         tops += links

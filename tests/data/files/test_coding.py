@@ -11,7 +11,7 @@ from PIL import Image
 from seg.data.files.coding import refuse_missing_rows
 from seg.data.files.decoding import read_image, read_mask
 from seg.data.files.headers import DataError, read_header
-from seg.data.files.pairing import find_images
+from seg.data.files.predicted_images import find_images
 
 MORE = [Image.new("RGB", (40, 64))]
 LABELS = np.arange(64 * 40).reshape(64, 40) // 7 % 2
@@ -136,6 +136,6 @@ def test_pictures_of_other_endings_are_found_and_read_as_pillow_reads_them(
     mode = {".pbm": "1", ".pgm": "L"}.get(Path(name).suffix, "RGB")
     data = saved(forms.get(Path(name).suffix, "PPM"), mode)
     (tmp_path / name).write_bytes(data)
-    assert [path.name for path in find_images(str(tmp_path)).images] == [name]
+    assert [path.name for path in find_images(str(tmp_path)).pairs.images] == [name]
     with Image.open(BytesIO(data)) as picture:
         assert (read_image(tmp_path / name) == np.asarray(picture.convert("RGB"))).all()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from seg.data.files.headers import DataError
-from seg.data.files.pairing import check, find_images, find_pairs
+from seg.data.files.pairing import check, find_pairs
 
 FOLDERS = {"images": "images", "masks": "masks"}
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
@@ -191,28 +191,3 @@ def test_templates_that_cannot_tell_splits_apart_are_refused(
     write_pairs(tmp_path, ["a", "b"])
     with pytest.raises(DataError, match=message):
         find_pairs(tmp_path, "train", **options)
-
-
-def test_images_to_predict_are_a_folder_a_file_or_a_list(tmp_path: Path) -> None:
-    write(tmp_path / "in/a.png", (3, 5))
-    write(tmp_path / "in/b/c.jpg")
-    one = write(tmp_path / "one.png")
-    assert find_images(str(tmp_path / "in")).names == ("a", "b/c")
-    assert find_images(str(one)).names == ("one",)
-    [pairs] = check([find_images([str(tmp_path / "in"), str(one)])])
-    assert pairs.names == ("a", "b/c", "one")
-    assert pairs.sizes == ((3, 5), (4, 6), (4, 6))
-    assert pairs.masks == ()
-
-
-def test_predictions_that_would_overwrite_each_other_are_refused(tmp_path: Path) -> None:
-    files = [str(write(tmp_path / f"{folder}/a.png")) for folder in "xy"]
-    assert "same name as" in offenders(find_images(files))[1]
-    write(tmp_path / "x/a.jpg")
-    assert "have the same name" in offenders(find_images(str(tmp_path / "x")))[1]
-
-
-def test_nothing_to_predict_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none: no such file or folder"):
-        find_images(str(tmp_path / "none"))
-    assert "no images found in" in offenders(find_images(str(tmp_path)))[1]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from seg.data.files.headers import DataError
-from seg.data.files.pairing import check, find_images, find_pairs
+from seg.data.files.pairing import check, find_pairs
+from seg.data.files.predicted_images import find_images
 from tests.data.files.test_pairing import offenders, write, write_pairs
 
 ONE_FOLDER = {"split_fractions": {"train": 1.0}}
@@ -106,7 +107,7 @@ def test_a_link_to_a_folder_above_adds_no_image(tmp_path: Path) -> None:
     (tmp_path / "images/train/latest").symlink_to(".")
     (tmp_path / "images/train/sub/up").symlink_to("../..")
     assert find_pairs(tmp_path, "train").names == ("a", "sub/b")
-    assert find_images(str(tmp_path / "images/train")).names == ("a", "sub/b")
+    assert find_images(str(tmp_path / "images/train")).pairs.names == ("a", "sub/b")
 
 
 def test_a_link_to_a_folder_elsewhere_is_followed_once(tmp_path: Path) -> None:
@@ -114,4 +115,4 @@ def test_a_link_to_a_folder_elsewhere_is_followed_once(tmp_path: Path) -> None:
     for name in ("more", "again"):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / name).symlink_to(tmp_path / "elsewhere")
-    assert find_images(str(tmp_path / "in")).names == ("again/c",)
+    assert find_images(str(tmp_path / "in")).pairs.names == ("again/c",)
