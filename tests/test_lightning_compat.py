@@ -12,10 +12,12 @@ import pytest
 import torch
 from jsonargparse import ArgumentParser
 from lightning.pytorch.demos.boring_classes import BoringModel
+from lightning_utilities.core import imports
 
 import seg
 from seg.lightning_compat import loops, torch_names, trainer
 from seg.lightning_compat.inherited import INHERITED
+from seg.lightning_compat.lean_imports import SOUND, TEXT, lean_torchmetrics
 from seg.lightning_compat.parsers import discarding, option_of
 
 PACKAGE = Path(seg.__file__).parent
@@ -92,6 +94,8 @@ IMPORTED = [
     ("torch._C", "_get_dispatch_mode", "losses/tracing.py"),
     ("torch._C", "_are_functorch_transforms_active", "losses/tracing.py"),
     ("torch.ops.mkldnn", "_is_mkldnn_bf16_supported", "training/preflight.py"),
+    ("lightning_utilities.core.imports", "package_available", "cli/app.py"),
+    ("lightning_utilities.core.imports.RequirementCache", "_check_available", "cli/app.py"),
     ("jsonargparse", "_typehints", "cli/class_arguments.py"),
     ("jsonargparse._typehints", "discard_init_args_on_class_path_change", "cli/class_arguments.py"),
 ]
@@ -283,6 +287,15 @@ def test_a_parser_names_its_options():
     parser = ArgumentParser(prog="p")
     parser.add_argument("--size", type=int)
     assert option_of(parser, "size").option_strings == ["--size"]
+
+
+def test_packages_that_torchmetrics_need_not_import_are_missing_for_it_alone():
+    text, sound, others = map(imports.RequirementCache, (f"{TEXT}>=1", SOUND, "torch>=2"))
+    with lean_torchmetrics():
+        taken = imports.package_available
+        assert not text and not sound and others
+        assert not taken(TEXT) and not taken(SOUND) and taken("torch")
+    assert not text and sound and taken(SOUND) and imports.RequirementCache(SOUND)
 
 
 def test_what_discards_arguments_of_another_class_is_asked_while_it_parses():

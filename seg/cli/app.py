@@ -11,9 +11,11 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from seg.cli.command_table import COMMANDS, TRAINER, commands_help
 from seg.cli.shipped_configs import with_shipped_paths
+from seg.cli.short_help import SHORT, short_help
 from seg.distributed.launchers import started_by_lightning
 from seg.errors import InputError, NonFiniteError, describe
 from seg.lifecycle.stopped import Stopped, raising_signals
+from seg.lightning_compat.lean_imports import lean_torchmetrics
 
 _OF_NO_USE = (
     ".isinstance.treespec, LeafSpec",  # between lightning 2.6 and torch 2.14
@@ -34,6 +36,15 @@ def _show_messages() -> None:
     lightnings.addFilter(lambda record: "litlogger" not in record.getMessage())  # an advert
 
 
+def _short_help(args: Sequence[str]) -> str:
+    """The answer to a question for help, unless a parser has to give it."""
+    if not any(arg in ("-h", "--help") for arg in args):
+        return ""
+    if args[0] in SHORT:
+        return short_help(args[0])
+    return commands_help() if args[0].startswith("-") else ""
+
+
 def _command(args: Sequence[str]) -> Callable[[], int]:
     """What runs the command that the arguments begin with.
 
@@ -52,19 +63,22 @@ def _command(args: Sequence[str]) -> Callable[[], int]:
         close = get_close_matches(name, COMMANDS, 1)
         hint = f"the nearest is {close[0]}" if close else "seg --help lists what there is"
         raise InputError(f"there is no command {name}; {hint}.")
-    run: Callable[[list[str]], int] = import_module(module).main
+    with lean_torchmetrics():
+        run: Callable[[list[str]], int] = import_module(module).main
     return lambda: run(given)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Entry point of the `seg` command; returns the exit status."""
     args = sys.argv[1:] if args is None else args
-    if args and args[0] in ("-h", "--help"):
-        print(commands_help())
+    if text := _short_help(args):
+        print(text)
         return 0
     _show_messages()
     try:
-        run = _command(with_shipped_paths(args))
+        run = _command(
+            ["--help" if arg == "--help-all" else arg for arg in with_shipped_paths(args)]
+        )
         with raising_signals():
             return run()
     except Stopped as stopped:

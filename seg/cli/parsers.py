@@ -112,4 +112,4 @@ def _nearest(name: str, names: Sequence[str], dashes: str = "") -> str:
     close = get_close_matches(name, names, 1)
     last = [known for known in names if known.rpartition(".")[2] == name.rpartition(".")[2]]
     found = (close or last)[:1]
-    return f"; the nearest is {dashes}{found[0]}" if found else "; --help lists what there is"
+    return f"; the nearest is {dashes}{found[0]}" if found else "; --help-all lists what there is"

@@ -18,7 +18,6 @@ from seg.lifecycle.run_checkpoint import RunCheckpoint
 from seg.module import SegmentationModule
 from seg.prediction.label_images import class_colors
 from seg.report.chosen_images import images_of_rare_classes
-from seg.report.curves import plot_curves
 from seg.report.previews import write_preview
 from seg.report.tables import print_per_class, read_per_class, write_per_class
 from seg.report.terminal import print_lines
@@ -215,4 +214,6 @@ class RunReport(L.Callback):
         if trainer.is_global_zero and self.folder is not None:
             metrics = self.folder / "metrics.csv"
             if metrics.exists():
+                from seg.report.curves import plot_curves  # here: matplotlib delays no first step
+
                 plot_curves(metrics, self.folder / "curves.png")

@@ -402,11 +402,12 @@ def test_a_command_is_a_row_of_the_table_and_a_module(tmp_path, monkeypatch, cap
     assert "count      Count what is given." in capsys.readouterr().out.splitlines()[-3]
 
 
-def test_help_names_every_option_group_of_this_program(capsys):
+def test_the_whole_help_has_every_option_group_of_this_program(capsys):
     with pytest.raises(SystemExit) as exit_:
-        seg("fit", "--help")
+        seg("fit", "--help-all")
     assert exit_.value.code == 0
     text = capsys.readouterr().out
+    assert len(text.splitlines()) > 800
     for option in ("--data.root", "--model.encoder_weights", "--name", "--checkpoint.monitor"):
         assert option in text
 

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 CASES = [
     (["fit", "--data.crop_sise=3"],
      "there is no --data.crop_sise; the nearest is --data.crop_size."),
-    (["fit", "--size", "320", "480"], "there is no --size; --help lists what there is."),
+    (["fit", "--size", "320", "480"], "there is no --size; --help-all lists what there is."),
     (["fit", "-c", {"data": {"crop_sise": 3}}],
      "there is no data.crop_sise; the nearest is data.crop_size."),
     (["fit", "-c", {"dat": {"crop_size": 3}}],

@@ -1,26 +1,42 @@
 """What a command imports before it answers: what it needs, and nothing that takes long."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import lightning as L
 import pytest
+
+from seg.cli.command_table import COMMANDS
+from tests.conftest import LIGHT, SYNTHETIC
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).resolve().parents[2]
 NOTED = """
 import sys
 from seg.__main__ import main
 try:
     main()
 finally:
-    print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
+    print(*sys.modules, file=sys.stderr)
 """
 
 
-def imported(*args):
-    """The libraries that a process of its own has loaded by the end of `seg ARGS`."""
+class FirstStep(L.Callback):
+    """Tells what has been imported when the first step is done, and ends the process."""
+
+    def on_train_batch_end(self, *args):
+        print(*sys.modules, file=sys.stderr, flush=True)
+        os._exit(0)
+
+
+def imported(*args, cwd=None):
+    """The modules that a process of its own has loaded by the end of `seg ARGS`."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", NOTED, *args]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
     assert result.returncode in (0, 1, 2), result.stderr
     return set(result.stderr.splitlines()[-1].split())
 
@@ -28,8 +44,26 @@ def imported(*args):
 SLOW = {"torch", "lightning", "numpy", "albumentations", "matplotlib", "scipy"}
 
 
-@pytest.mark.parametrize(
-    "args", [["--help"], ["fitt"], [], ["doctor", "--help"], ["configs"]], ids=str
-)
+@pytest.mark.parametrize("args", ["--help", "fitt", "", "configs", *(f"{c} -h" for c in COMMANDS)])
 def test_what_needs_no_library_is_answered_without_them(args):
-    assert imported(*args) & SLOW == set()
+    found = imported(*args.split())
+    assert "seg.cli.app" in found
+    assert found & SLOW == set()
+
+
+def test_a_run_has_imported_nothing_before_its_first_step_that_only_its_end_needs(tmp_path):
+    callback = f"--trainer.callbacks+={__name__}.FirstStep"
+    found = imported("fit", *SYNTHETIC, *LIGHT, callback, cwd=tmp_path)
+    assert {"torch", "lightning", "torchmetrics", "tests.cli.test_start"} <= found
+    assert found & {"seg.report.curves", "transformers", "scipy.signal", "scipy.stats"} == set()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes that tell of a lost reader")
+@pytest.mark.parametrize("args", ["configs", "fit --help"])
+def test_a_reader_that_has_enough_is_no_error(args):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "seg", *args.split()]
+    result = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (result.returncode, result.stderr) == (141, b"")
