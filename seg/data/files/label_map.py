@@ -17,6 +17,8 @@ TABLE_SIZE = 2**16
 _RANGE = re.compile(r"\s*(-?\d+)\s*(?:-\s*(-?\d+)\s*)?")
 _IGNORE = "ignore"
 _NAN = "nan"
+QUESTION = "?"
+"""Stands in a configuration for what its user has to fill in."""
 
 
 class LabelMap:
@@ -74,7 +76,14 @@ class LabelMap:
         return ids[place].reshape(values.shape)
 
 
+def question(value: Any) -> str:
+    """Asks for the class of a value of the masks."""
+    return f"data.label_map: what is {value}? Write a class id or ignore."
+
+
 def _label(key: Any, value: Any, num_classes: int) -> int:
+    if value == QUESTION:
+        raise InputError(question(key))
     if value == _IGNORE:
         return IGNORE_INDEX
     if not str(value).isdigit() or int(value) not in (*range(num_classes), IGNORE_INDEX):

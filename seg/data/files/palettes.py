@@ -24,6 +24,11 @@ def pack(rgb: NDArray[np.uint8]) -> Palette:
     return packed
 
 
+def code_of(colour: Sequence[int]) -> int:
+    """[red, green, blue] to one number 0xRRGGBB."""
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
 def unpack(code: int) -> list[int]:
     """A number 0xRRGGBB to [red, green, blue]."""
     return [int(code) >> shift & 255 for shift in (16, 8, 0)]
