@@ -11,7 +11,6 @@ from seg.data.discovery.survey import (
     listed,
     names_setting,
     refused,
-    unseen_remark,
     without_twins,
 )
 from seg.data.files.labels import MAX_CLASSES
@@ -64,7 +63,7 @@ def of_colours(
         known: What is known of labels.
     """
     void = _void_codes(known) | {code for code, name in named.items() if is_void(name)}
-    order = [code for code in named if code in shown] + sorted({*shown} - {*named})
+    order = [*named, *sorted({*shown} - {*named})]
     classes = [code for code in order if code not in void and (code in named or not named)]
     if len(classes) < 2:  # what is called unlabeled is a class beside one other
         classes = order if len(order) < 3 else order[:2]
@@ -79,7 +78,7 @@ def of_colours(
     if ignored:
         reason = f"No class: {listed(_told(code, named) for code in ignored)}."
         lines.append(Setting("ignore_colors", [unpack(code) for code in ignored], reason))
-    remarks = unseen_remark(named, shown, known.source)
+    remarks = []
     unnamed = [code for code in ignored if code not in named and code not in void]
     for code in unnamed:
         remarks.append(

@@ -17,11 +17,11 @@ from seg.data.discovery.setting import Colour, KnownLabels
 _LARGEST = 2**20
 """Bytes of a file that is looked into."""
 _NAME = frozenset({"name", "class", "classes", "label", "class_name", "class_names", "category"})
-_VALUE = frozenset({"pixel value", "value", "id", "index", "class_id", "pixel_value", "label_id"})
+_VALUE = frozenset({"pixel value", "value", "id", "index", "class_id", "idx", "label_id"})
 _RGB = (frozenset({"r", "red"}), frozenset({"g", "green"}), frozenset({"b", "blue"}))
 _COLOUR_LINE = re.compile(r"(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\S.*)")
 _NUMBERED_LINE = re.compile(r"(\d+)\s*[:,;\s]\s*(\S.*)")
-_LISTS = frozenset({"classes", "class_names", "classnames", "labels", "label_names", "obj"})
+_LISTS = frozenset({"classes", "class_names", "classnames", "labels", "label_names", "codes"})
 _IGNORE_FIRST = "__ignore__"
 
 
@@ -154,6 +154,7 @@ _READERS: tuple[tuple[Callable[[PurePosixPath], bool], Callable[[str], KnownLabe
     (_named(r"labelmap\.txt"), _cvat),
     (_named(r"_classes\.csv"), _table),
     (_named(r"label_?colors?\.txt"), _colour_lines),
+    (_named(r"objectinfo\d*\.(txt|csv)"), _table),
     (_named(r".*(class|label|color|palette|category).*\.(csv|tsv)"), _table),
     (_named(r"dataset\.json"), _nnunet),
     (_named(r"meta\.json"), _supervisely),

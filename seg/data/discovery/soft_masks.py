@@ -88,8 +88,8 @@ def _nearest(
     known: KnownLabels,
 ) -> MaskSurvey:
     """Lines by which each pixel takes the nearest colour of a class."""
-    named = _named(peaks, known)
-    centres = {code: shown.get(code, Tally()) for code in (named or peaks)}
+    named = {code_of(colour): name for colour, name in known.colors.items()}
+    centres = {code: shown.get(code, Tally()) for code in ([*named] or peaks)}
     found = of_colours(kind, centres, named, known)
     if found.faults:
         return found
@@ -100,16 +100,6 @@ def _nearest(
     return MaskSurvey(
         kind, found.class_names, (*found.settings, line), found.questions, (), found.remarks
     )
-
-
-def _named(peaks: list[int], known: KnownLabels) -> dict[int, str]:
-    """The known colours that are nearest to those that were found, with their names."""
-    named = {code_of(colour): name for colour, name in known.colors.items()}
-    if not named:
-        return {}
-    codes = [*named]
-    near = _distances(_rgb(peaks), _rgb(codes)).argmin(1)
-    return {code: named[code] for place, code in enumerate(codes) if place in near}
 
 
 def _kind(contents: Contents, labels: str) -> str:

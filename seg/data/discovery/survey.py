@@ -1,8 +1,7 @@
 """What a survey of masks finds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import ImageColor
 
@@ -94,10 +93,3 @@ def listed(names: Iterable[str]) -> str:
     """Names with commas, the first eight."""
     texts = [*names]
     return ", ".join(texts[:8]) + (f" and {len(texts) - 8} more" if len(texts) > 8 else "")
-
-
-def unseen_remark(names: Mapping[Any, str], shown: Iterable[Any], source: str) -> list[str]:
-    """Which of the named classes no mask shows."""
-    seen = {*shown}
-    unseen = [name for label, name in names.items() if label not in seen and not is_void(name)]
-    return [f"{source} also names {listed(unseen)}: in no mask, so left out."] if unseen else []

@@ -15,7 +15,6 @@ from seg.data.discovery.survey import (
     is_void,
     names_setting,
     refused,
-    unseen_remark,
     without_twins,
 )
 from seg.data.files.label_map import QUESTION, question
@@ -32,10 +31,11 @@ _EVEN = 2
 
 @dataclass
 class _Void:
-    """Values that are ignored or unknown, each with the reason."""
+    """Values that are ignored or unknown, each with the reason; what is a class after all."""
 
     ignored: dict[float, str] = field(default_factory=dict)
     unknown: dict[float, str] = field(default_factory=dict)
+    kept: set[float] = field(default_factory=set)
 
 
 def survey_values(contents: Contents, known: KnownLabels) -> MaskSurvey:
@@ -52,7 +52,8 @@ def survey_values(contents: Contents, known: KnownLabels) -> MaskSurvey:
         return refused(kind, f"Masks hold {fractions[0]:g}, which is no whole number.")
     names = _names(contents, known)
     void = _void(contents, used, names, known)
-    classes = [v for v in used if v not in void.ignored and v not in void.unknown]
+    shown = [v for v in used if v not in void.unknown]
+    classes = sorted(v for v in {*shown, *names} if not _is_void(v, names, known, void))
     if len(classes) > MAX_CLASSES:
         fault = f"Masks hold {len(classes)} values, more than {MAX_CLASSES} classes."
         return refused(kind, f"{fault} Are these ids of objects, or images?")
@@ -61,12 +62,10 @@ def survey_values(contents: Contents, known: KnownLabels) -> MaskSurvey:
     named = classes if len(classes) > 1 else sorted([*classes, *void.unknown])
     class_names = without_twins(_name(v, named, names, contents) for v in named)
     lines = names_setting(class_names, known.source if names else ""), *_map(classes, void)
-    remarks = [*_gaps(classes, names), *unseen_remark(names, used, known.source)]
     if IGNORE_INDEX in void.ignored:
         kind += f"; {IGNORE_INDEX} is ignored"
-    return MaskSurvey(
-        kind, (*class_names,), lines, (*map(question, void.unknown),), (), (*remarks,)
-    )
+    questions, remarks = (*map(question, void.unknown),), (*_gaps(classes, names),)
+    return MaskSurvey(kind, (*class_names,), lines, questions, remarks=remarks)
 
 
 def _kind(contents: Contents) -> str:
@@ -119,7 +118,7 @@ def _void(
     if any(math.isnan(value) for value in contents.values):
         void.ignored[math.nan] = "NaN is no class"
     for value in used:
-        if value in known.ignored or is_void(names.get(value, "")):
+        if _is_void(value, names, known):
             name = f", {names[value]}," if value in names else ""
             void.ignored[value] = f"{value}{name} is no class in {known.source or 'the data'}"
         elif value not in names and not (names and value == 0):
@@ -129,7 +128,17 @@ def _void(
         named = [value for value in void.ignored if value in names]
         for value in named[: 2 - len(left)]:
             del void.ignored[value]
+            void.kept.add(value)
     return void
+
+
+def _is_void(
+    value: float, names: Mapping[float, str], known: KnownLabels, void: _Void | None = None
+) -> bool:
+    """Whether a value is none of a class, by its name or once it was judged."""
+    if void is not None and (value in void.ignored or value in void.kept):
+        return value in void.ignored
+    return value in known.ignored or is_void(names.get(value, ""))
 
 
 def _judge(
@@ -172,13 +181,13 @@ def _follow(values: Sequence[float]) -> bool:
 
 def _map(classes: Sequence[float], void: _Void) -> list[Setting]:
     """The line from values to class ids, if one is needed."""
-    mapping: dict[int | str, int | str] = {int(v): i for i, v in enumerate(classes) if v != i}
+    mapping: dict[int | str, int | str] = {}
     reasons = []
-    if mapping:
-        start = "start at 1" if _follow(classes) and classes[0] == 1 else "are not 0, 1, 2, …"
-        reasons.append(f"The values {start}, class ids do")
-        if start == "start at 1":
-            reasons = ["The values start at 1, class ids at 0"]
+    if [*classes] != [*range(len(classes))]:
+        mapping |= {int(v): i for i, v in enumerate(classes)}
+        from_one = classes[0] == 1 and _follow(classes)
+        start = "start at 1" if from_one else "are not 0, 1, 2, …"
+        reasons.append(f"The values of the masks {start}; class ids count from 0")
     for value, reason in void.ignored.items():
         if value != IGNORE_INDEX:
             mapping["nan" if math.isnan(value) else int(value)] = "ignore"

@@ -38,6 +38,7 @@ MAPILLARY = {
             {(64, 128, 64): "Animal", (0, 0, 0): "Void", (192, 128, 255): "Traffic Light"},
         ),
         ("class_dict.csv", CLASS_DICT, {}, {(0, 255, 255): "urban_land", (0, 0, 0): "unknown"}),
+        ("objectInfo150.txt", "Idx\tRatio\tName\n1\t0.1\twall, cave\n", {1: "wall, cave"}, {}),
         ("classes.txt", "background\ncat\n", {0: "background", 1: "cat"}, {}),
         ("labels.txt", "__ignore__\nsky\ncat\n", {-1: "__ignore__", 0: "sky", 1: "cat"}, {}),
         ("labels.txt", "0: background\n7: cat\n", {0: "background", 7: "cat"}, {}),

@@ -260,10 +260,9 @@ def test_known_colours_give_order_and_names_and_void_is_ignored(tmp_path: Path) 
     masks = folder(tmp_path, rgb)
     known = {OLIVE: "car", GREEN: "Void", MAROON: "cat", (0, 0, 0): "road", (1, 2, 3): "bus"}
     found = survey(masks, colors=known, source="label_colors.txt")
-    assert found.class_names == ("car", "cat", "road")
-    assert options(found)["class_colors"] == [[128, 128, 0], [128, 0, 0], [0, 0, 0]]
+    assert found.class_names == ("car", "cat", "road", "bus")
+    assert options(found)["class_colors"] == [[128, 128, 0], [128, 0, 0], [0, 0, 0], [1, 2, 3]]
     assert options(found)["ignore_colors"] == [[0, 128, 0]]
-    assert found.remarks == ("label_colors.txt also names bus: in no mask, so left out.",)
     expected = np.array([2, 1, IGNORE_INDEX, 0])[truth()]
     np.testing.assert_array_equal(read_as(found, masks[0]), expected)
 
@@ -307,6 +306,13 @@ def test_a_named_void_value_is_ignored_and_later_ids_move_up(tmp_path: Path) -> 
     assert found.class_names == ("road", "cat", "car")
     expected = np.array([0, IGNORE_INDEX, 1, 2])[truth()]
     np.testing.assert_array_equal(read_as(found, masks[0]), expected)
+
+
+def test_named_classes_that_no_mask_shows_keep_their_ids(tmp_path: Path) -> None:
+    grey(tmp_path / "a.png", np.array([0, 1, 3, 255], np.uint8)[truth()])
+    found = survey([tmp_path / "a.png"], names={**NAMES, 4: "bus"}, ignored=frozenset({255}))
+    assert found.class_names == ("background", "cat", "dog", "car", "bus")
+    assert [*options(found)] == ["class_names"]
 
 
 def test_unlabeled_beside_one_class_is_the_background(tmp_path: Path) -> None:
