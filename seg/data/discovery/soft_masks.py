@@ -29,7 +29,7 @@ _STEP = 5
 _CELL_RADIUS = 7.0
 """From the middle of a cell of 8 x 8 x 8 colours to its corner, rounded up."""
 
-Array = NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 
 def survey_soft(contents: Contents, known: KnownLabels) -> MaskSurvey | None:
@@ -144,9 +144,9 @@ def _farthest(contents: Contents, shown: Mapping[int, Tally], centres: list[int]
     return max(float(exact), float(_distances(cells, _rgb(centres)).min(1).max()) + _CELL_RADIUS)
 
 
-def _rgb(codes: list[int]) -> Array:
+def _rgb(codes: list[int]) -> Floats:
     return np.array([unpack(code) for code in codes], np.float64)
 
 
-def _distances(one: Array, other: Array) -> Array:
+def _distances(one: Floats, other: Floats) -> Floats:
     return np.asarray(np.linalg.norm(one[:, None] - other[None], axis=2))
