@@ -102,7 +102,7 @@ class Contents:
         contents = cls()
         with ThreadPoolExecutor(_THREADS) as pool:
             for found in pool.map(_read, masks):
-                contents._add(found)
+                contents.add(found)
                 advance()
         return contents
 
@@ -111,7 +111,8 @@ class Contents:
         """Names of lossy codings that occur."""
         return [trait for trait in self.traits if trait in _LOSSY]
 
-    def _add(self, mask: _Mask | str) -> None:
+    def add(self, mask: _Mask | str) -> None:
+        """Count a mask, or note why it cannot be read."""
         if isinstance(mask, str):
             self.faults.append(mask)
             return
