@@ -148,7 +148,7 @@ def test_the_quickstart_trains_judges_and_says_where_everything_lies():
         assert f"The run is in runs/quickstart/{run.name}" in result.stdout
         assert "test split, 2 images" in result.stdout
         assert "Installing" not in result.stdout
-        assert per_class(run / "test")["images"] == 2
+        assert per_class(run / "test/best")["images"] == 2
     finally:
         for folder in made:
             shutil.rmtree(folder)

@@ -1,7 +1,9 @@
 """`seg fit | validate | test | predict`: a LightningCLI over one YAML."""
 
 import os
+import shlex
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from seg.networks import hub_in_one_line
 from seg.prediction.label_images import PredictionWriter
 from seg.report.callbacks import RunReport
 from seg.report.end_of_fit import print_end_of_fit
+from seg.report.provenance import Provenance, results_folder
 from seg.training.preflight import check_finders
 
 DEFAULT_NETWORK: dict[str, Any] = {
@@ -63,6 +66,7 @@ class SegCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str], watchdog: Watchdog):
         self.watchdog = watchdog
+        self._args = args
         self._name = args[0] if args else ""
         self.status = 0
         summaries = {name: {"description": COMMANDS[name].summary} for name in self.subcommands()}
@@ -124,7 +128,7 @@ class SegCLI(LightningCLI):
             parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
             parser.set_defaults({f"checkpoint.{k}": v for k, v in CHECKPOINTS.items()})
         else:
-            help_text = "Folder for the results. Default: beside the checkpoint's run."
+            help_text = "Folder of the results. Left out, COMMAND/CHECKPOINT in the run's folder."
             parser.add_argument("--output", type=str | None, default=None, help=help_text)
         if subcommand in ("validate", "test"):
             parser.set_defaults({"verbose": False})  # the table of classes says it all
@@ -169,11 +173,26 @@ class SegCLI(LightningCLI):
             self.datamodule.predict_output = self._output
         self.model.run_config = self.config_dump
 
-    @property
+    @cached_property
     def _output(self) -> Path:
         """Folder of the results of an evaluation."""
+        config, command = self.config[self.subcommand], str(self.subcommand)
+        if config.output:
+            return Path(config.output)
+        return results_folder(run_folder(config.ckpt_path), command, self._provenance)
+
+    @cached_property
+    def _provenance(self) -> Provenance:
+        """What tells later where the results of an evaluation come from."""
         config = self.config[self.subcommand]
-        return Path(config.output or run_folder(config.ckpt_path) / str(self.subcommand))
+        data = config.data
+        splits = {"validate": data.val_split, "test": data.test_split, "predict": data.predict}
+        return {
+            "command": shlex.join(["seg", *self._args]),
+            "checkpoint": str(Path(config.ckpt_path).resolve()),
+            "data": str(Path(data.root).resolve()) if data.root else _name(data.dataset),
+            "split": splits[str(self.subcommand)],
+        }
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the Trainer a folder for the run, and the callbacks that write into it."""
@@ -182,8 +201,9 @@ class SegCLI(LightningCLI):
         else:
             kwargs |= {"logger": False, "enable_checkpointing": False}
             self._writer = PredictionWriter(self._output)
-            judging = self.subcommand != "predict"
-            callbacks = [UnevenEvaluation(), RunReport(self._output) if judging else self._writer]
+            report = RunReport(self._output, provenance=self._provenance)
+            writes_labels = self.subcommand == "predict"
+            callbacks = [UnevenEvaluation(), self._writer if writes_labels else report]
         self.trainer_defaults["callbacks"] = callbacks
         trainer = super().instantiate_trainer(**kwargs)
         check_finders(trainer, self.datamodule)
@@ -237,6 +257,11 @@ class SegCLI(LightningCLI):
         """Print the scores of the weights that were kept and what can be done next."""
         if self.trainer.is_global_zero:
             print_end_of_fit(self.trainer, self._report, self._checkpoint)
+
+
+def _name(dataset: Any) -> str:
+    """The name of a data set that takes the place of files."""
+    return "generated images" if dataset is None else getattr(dataset, "class_path", str(dataset))
 
 
 def _seed(given: bool | int) -> int:

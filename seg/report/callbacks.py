@@ -19,6 +19,7 @@ from seg.module import SegmentationModule
 from seg.prediction.label_images import class_colors
 from seg.report.chosen_images import images_of_rare_classes
 from seg.report.previews import write_preview
+from seg.report.provenance import Provenance, write_provenance
 from seg.report.tables import print_per_class, read_per_class, write_per_class
 from seg.report.terminal import print_lines
 from seg.report.weights import print_weights
@@ -35,6 +36,7 @@ class RunReport(L.Callback):
         previews: How many images to picture. They show the rare classes of the split, and are the
             same in every epoch, whatever the batch size and the number of ranks.
         checkpoint: Decides during a fit which weights are the best, by saving them.
+        provenance: Of the figures of an evaluation, written beside them.
     """
 
     def __init__(
@@ -42,7 +44,9 @@ class RunReport(L.Callback):
         folder: Path | None = None,
         previews: int = 8,
         checkpoint: RunCheckpoint | None = None,
+        provenance: Provenance | None = None,
     ):
+        self.provenance = provenance
         self.folder = folder
         self.previews = previews
         self.record: dict[str, Any] | None = None
@@ -201,6 +205,8 @@ class RunReport(L.Callback):
             return
         if is_first_rank:
             write_per_class(self.folder, record)
+            if self.provenance is not None:
+                write_provenance(self.folder, self.provenance)
         for number, (name, image, truth, prediction) in pictured.items():
             shown = image.permute(1, 2, 0).numpy()
             # the network may have seen the image at another size than its mask's

@@ -138,9 +138,31 @@ def test_flags_and_files_win_over_the_checkpoints_configuration(camvid_run, camv
 
 
 @pytest.mark.slow
-def test_results_lie_beside_the_checkpoints_run_unless_told_otherwise(camvid_run):
-    assert seg("test", "--ckpt_path", checkpoint_of(camvid_run)) == 0
-    assert (camvid_run / "test" / "per_class.json").exists()
+def test_results_lie_in_a_folder_named_by_the_checkpoint(camvid_run, camvid_like):
+    checkpoint = checkpoint_of(camvid_run)
+    assert seg("test", "--ckpt_path", checkpoint) == 0
+    results = camvid_run / "test" / checkpoint.stem
+    assert (results / "per_class.json").exists()
+    provenance = json.loads((results / "provenance.json").read_text())
+    assert provenance["checkpoint"] == str(checkpoint.resolve())
+    assert provenance["data"] == str(camvid_like.resolve())
+    assert provenance["split"] == "test"
+    assert provenance["command"].split()[:4] == ["seg", "test", "--ckpt_path", str(checkpoint)]
+
+
+@pytest.mark.slow
+def test_results_of_other_data_get_a_folder_of_their_own(camvid_run, tmp_path):
+    checkpoint = checkpoint_of(camvid_run)
+    elsewhere = tmp_path / "data"
+    write_pairs(elsewhere / "test", elsewhere / "testannot", 2, (40, 56), range(12), seed=9)
+    assert seg("test", "--ckpt_path", checkpoint) == 0
+    results = camvid_run / "test" / checkpoint.stem
+    before = (results / "per_class.json").read_bytes()
+    for _ in range(2):  # the second time in the folder of the first
+        assert seg("test", "--ckpt_path", checkpoint, "--data.root", elsewhere) == 0
+    assert (results / "per_class.json").read_bytes() == before
+    assert per_class(results.with_name(f"{checkpoint.stem}-2"))["images"] == 2
+    assert not results.with_name(f"{checkpoint.stem}-3").exists()
 
 
 def test_class_weights_of_the_policy_are_in_the_checkpoint(camvid_run):

@@ -123,7 +123,7 @@ def test_a_sharded_checkpoint_is_a_plain_file_that_one_device_judges_alike(runs,
     assert cli.main(["validate", *checkpoint, "--trainer.accelerator=cpu"]) == 0
     assert cli.main(["test", *checkpoint, "--trainer.accelerator=cpu"]) == 0
     run = runs / "unet" / "version_0"
-    folders = (run, run / "validate", run / "test", runs.parent / "both")
+    folders = (run, run / "validate/last", run / "test/last", runs.parent / "both")
     files = [folder / "per_class.json" for folder in folders]
     ranks, one, test, both = (json.loads(file.read_text()) for file in files)
     assert [record["images"] for record in (ranks, one, test, both)] == [3, 3, 3, 3]
