@@ -90,7 +90,7 @@ def look_at(root: Path, progress: Progress) -> Found:
     return Found(
         (
             f"{len(images)} images with masks: {layout.images} and {layout.masks}",
-            *(f"other masks fit as well, and were not taken: {text}" for text in layout.others),
+            *(f"fits as well, and was not taken: {text}" for text in layout.others),
             f"images: {of_images.found}",
             f"masks: {of_masks.kind}",
             f"splits: {division.found}",

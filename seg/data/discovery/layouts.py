@@ -42,7 +42,7 @@ class Layout:
         pairs: The samples, in order; the split is "" where folders name none.
         lonely_images: Images without a mask.
         lonely_masks: Masks without an image.
-        others: Templates of masks that fit as well and were not taken.
+        others: Templates of masks, or of images, that fit as well and were not taken.
         by_look: Whether the pictures' looks said which of them are masks.
         nested: Whether the templates are of any picture, and only lists say what pairs.
     """
@@ -141,13 +141,11 @@ def _layout(matches: Iterable[_Match]) -> Layout:
     near = [match for match in matches if len(match.pairs) >= _NEAR * most]
     best = near[0]
     taken = {pair.mask for pair in best.pairs.values()}
+    images_taken = {pair.image for pair in best.pairs.values()}
     others = dict.fromkeys(
-        match.masks.template
-        for match in near[1:]
-        if match.images.template == best.images.template
-        and taken.isdisjoint(pair.mask for pair in match.pairs.values())
+        text for match in near[1:] for text in _other(match, best, images_taken | taken)
     )
-    used = taken | {pair.image for pair in best.pairs.values()} | {*best.masks.files.values()}
+    used = taken | images_taken | {*best.masks.files.values()}
     images = {k: p for k, p in best.images.files.items() if k not in best.pairs and p not in used}
     masks = {k: p for k, p in best.masks.files.items() if p not in taken}
     texts = best.images.template, best.masks.template
@@ -160,6 +158,16 @@ def _layout(matches: Iterable[_Match]) -> Layout:
     images = {("", name): path for (of, name), path in images.items() if of == split}
     masks = {("", name): path for (of, name), path in masks.items() if of == split}
     return Layout(one, other, pairs, images, masks, tuple(others))
+
+
+def _other(match: _Match, best: _Match, taken: set[PurePosixPath]) -> list[str]:
+    """The template of a match, if it has other masks or other images than the best and no other."""
+    found = []
+    if match.images.template == best.images.template:
+        found = [(match.masks.template, {pair.mask for pair in match.pairs.values()})]
+    elif match.masks.template == best.masks.template:
+        found = [(match.images.template, {pair.image for pair in match.pairs.values()})]
+    return [text for text, files in found if taken.isdisjoint(files)]
 
 
 def _is_oriented(root: Path, match: _Match) -> bool:

@@ -1,5 +1,6 @@
 """The pictures of a folder in series: files that one template of the data module describes."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ SampleKey = tuple[str, str]
 Reading = Literal["template", "whole", "nested"]
 
 _MOST_AFFIXES = 8
+_MOST_CHANNELS = 5
+_CHANNEL = re.compile(r"_\d{4}$")
+"""Of an image in files of one channel each, as nnU-Net has them."""
 _MOST_FOLDERS = 60
 """Beyond these, folders are those of samples, and every pair of them would be compared."""
 
@@ -126,6 +130,8 @@ def _of_folder(folder: str, places: Sequence[Place]) -> list[Series]:
     """The series of one folder: all files, those of each affix, those of each extension."""
     counts = Counter(affix(place.stem) for place in places)
     counts[_common(places)] += 0
+    channels = Counter(("", match[0]) for p in places if (match := _CHANNEL.search(p.stem)))
+    counts += channels if len(channels) <= _MOST_CHANNELS else Counter()
     affixes = [pair for pair, _ in counts.most_common(_MOST_AFFIXES) if pair != ("", "")]
     found = [_series(folder, places, "", "", "")]
     found += [_series(folder, places, *pair, "") for pair in affixes]

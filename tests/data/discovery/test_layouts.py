@@ -122,6 +122,14 @@ def test_the_classes_of_known_data_sets_are_told_by_their_layout(
     assert bool(known) == bool(classes)
 
 
+def test_of_channels_in_files_of_their_own_the_first_is_taken_and_the_others_told(tmp_path):
+    for channel in ("0000", "0001"):
+        write(tmp_path, f"imagesTr/case_{{}}_{channel}.png", "labelsTr/case_{}.png", NUMBERS)
+    found = layout_of(tmp_path)
+    assert (found.images, found.masks) == ("imagesTr/{stem}_0000", "labelsTr")
+    assert found.others == ("imagesTr/{stem}_0001",)
+
+
 def test_files_without_a_counterpart_are_told(tmp_path):
     write(tmp_path, "images/{}.jpg", "masks/{}.png", NUMBERS[:4])
     (tmp_path / "images/001.jpg").unlink()
