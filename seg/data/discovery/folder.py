@@ -13,6 +13,7 @@ from seg.data.dataset import SegmentationDataset
 from seg.data.discovery.division import Division, divide
 from seg.data.discovery.images import survey_images
 from seg.data.discovery.known_data_sets import known_data_set, with_priority
+from seg.data.discovery.label_files import read_label_files
 from seg.data.discovery.layouts import Layout, find_layout
 from seg.data.discovery.masks import MaskSurvey, survey_masks
 from seg.data.discovery.setting import KnownLabels, Setting
@@ -32,6 +33,7 @@ _ARGUMENTS = {
     "class_colors": "class_colors",
     "ignore_colors": "ignore_colors",
     "mask_threshold": "threshold",
+    "color_tolerance": "color_tolerance",
 }
 """Argument of `Labels` that a setting is."""
 
@@ -73,12 +75,13 @@ def look_at(root: Path, progress: Progress) -> Found:
     layout = find_layout(root, paths)
     if layout is None:
         raise InputError(_no_pairs(root, paths))
-    splits = find_splits(root, layout, _other_files(root))
+    others = _other_files(root)
+    splits = find_splits(root, layout, others)
     images, masks = (
         [root / path for path in of]
         for of in zip(*((pair.image, pair.mask) for pair in layout.pairs.values()), strict=True)
     )
-    known = with_priority(KnownLabels(), known_data_set(layout))
+    known = with_priority(read_label_files(root, others), known_data_set(layout))
     of_masks = survey_masks(masks, known, progress("masks", len(masks)))
     pixels, unread = _pixels(root, images, masks, of_masks, progress)
     division = divide(layout, splits, pixels)
@@ -168,9 +171,9 @@ def _pixels(
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Pixels of each class in each mask, (N, C), and what cannot be read.
 
-    As long as a question is open, all masks show all classes.
+    As long as a question is open, or nothing is known of them, all masks show all classes.
     """
-    if survey.questions:
+    if survey.questions or not survey.class_names:
         return np.ones((len(masks), len(survey.class_names)), np.int64), []
     given = {one.key: one.value for one in survey.settings if one.key in _ARGUMENTS}
     arguments: dict[str, Any] = {_ARGUMENTS[key]: value for key, value in given.items()}

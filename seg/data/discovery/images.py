@@ -114,7 +114,7 @@ def _sample_settings(images: Sequence[Path]) -> Iterator[Setting]:
     floats = [kind for kind in kinds if kind.startswith("float")]
     if floats:
         yield _range_of_floats(floats[0], ranges)
-    elif (found := little_range(images)) is not None:
+    elif (found := little_range(images)) is not None and found[1] > min(found[0], 0):
         low, high, least, most = found
         reason = f"The images use {low} to {high} of {least} to {most}; more would be nearly grey."
         yield Setting("image_range", [min(low, 0), high], reason)

@@ -157,7 +157,8 @@ def _layout(matches: Iterable[_Match]) -> Layout:
     pairs = {("", name): pair for (_, name), pair in best.pairs.items()}
     images = {("", name): path for (of, name), path in images.items() if of == split}
     masks = {("", name): path for (of, name), path in masks.items() if of == split}
-    return Layout(one, other, pairs, images, masks, tuple(others))
+    told = tuple(text.replace("{split}", split) for text in others)
+    return Layout(one, other, pairs, images, masks, told)
 
 
 def _other(match: _Match, best: _Match, taken: set[PurePosixPath]) -> list[str]:

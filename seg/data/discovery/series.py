@@ -131,7 +131,7 @@ def _of_folder(folder: str, places: Sequence[Place]) -> list[Series]:
     counts = Counter(affix(place.stem) for place in places)
     counts[_common(places)] += 0
     channels = Counter(("", match[0]) for p in places if (match := _CHANNEL.search(p.stem)))
-    counts += channels if len(channels) <= _MOST_CHANNELS else Counter()
+    counts.update(channels if len(channels) <= _MOST_CHANNELS else {})
     affixes = [pair for pair, _ in counts.most_common(_MOST_AFFIXES) if pair != ("", "")]
     found = [_series(folder, places, "", "", "")]
     found += [_series(folder, places, *pair, "") for pair in affixes]
