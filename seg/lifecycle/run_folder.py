@@ -42,6 +42,12 @@ class RunFolder:
         """The folder to go on in, if there is one."""
 
     @cached_property
+    def progress(self) -> tuple[int, bool]:
+        """Optimiser steps of the checkpoint, and whether its epoch is trained no further."""
+        saved = read_checkpoint(self.checkpoint or "")
+        return int(saved["global_step"]), "loops" not in saved or epoch_is_over(saved)
+
+    @cached_property
     def version(self) -> str:
         """`version_N`, made when first asked for; the first rank's is that of all."""
         if self.resumed is not None:
@@ -87,7 +93,7 @@ class RunCSVLogger(CSVLogger):
     def experiment(self) -> Any:
         """What writes the file."""
         if self._experiment is None and self._folder.resumed is not None:
-            rows = _rows_before(self._folder.resumed / "metrics.csv", self._folder.checkpoint or "")
+            rows = _rows_before(self._folder.resumed / "metrics.csv", *self._folder.progress)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Experiment logs directory")  # meant to be there
                 writer = super().experiment  # deletes the file
@@ -102,7 +108,7 @@ class RunTensorBoardLogger(TensorBoardLogger):
     def __init__(self, folder: RunFolder) -> None:
         given: dict[str, Any] = {}
         if folder.resumed is not None:  # what was logged after the checkpoint will be logged again
-            given["purge_step"] = int(read_checkpoint(folder.checkpoint or "")["global_step"])
+            given["purge_step"], _ = folder.progress
         super().__init__(folder.root, folder.name, default_hp_metric=False, **given)
         self._folder = folder
 
@@ -159,15 +165,13 @@ def _few_curves(metrics: dict[str, float]) -> dict[str, float]:
     return {k: v for k, v in metrics.items() if counts.get(kinds.get(k, ""), 0) <= MOST_CURVES}
 
 
-def _rows_before(file: Path, checkpoint: str) -> list[dict[str, Any]]:
-    """What a file of metrics holds up to a checkpoint.
+def _rows_before(file: Path, done: int, epoch_is_over: bool) -> list[dict[str, Any]]:
+    """What a file of metrics holds up to a checkpoint of so many steps.
 
     The means of an epoch that goes on are left out: they are of a part of it.
     """
     rows = list(csv.DictReader(file.read_text().splitlines())) if file.is_file() else []
-    saved = read_checkpoint(checkpoint)
-    done = int(saved["global_step"])
-    part = None if epoch_is_over(saved) else done - 1
+    part = None if epoch_is_over else done - 1
     return [
         {key: value for key, value in row.items() if value}
         for row in rows

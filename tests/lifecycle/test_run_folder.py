@@ -13,7 +13,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from seg.lifecycle import run_folder
-from seg.lifecycle.run_folder import RunFolder
+from seg.lifecycle.run_folder import RunCSVLogger, RunFolder, RunTensorBoardLogger
 from tests.cli.test_app import CONVOLUTION, seg
 from tests.conftest import SYNTHETIC
 
@@ -204,6 +204,16 @@ def test_tensorboard_shows_one_line_after_a_run_that_was_killed_and_resumed(tmp_
     shown = curves(FIRST)
     assert shown["train/loss_step"] == [0, 1, 2, 3, 4, 5]
     assert shown["val/miou"] == [1, 3, 5]
+
+
+def test_the_loggers_of_a_resumed_run_read_its_checkpoint_once():
+    assert seg("fit", *RUN) == 0
+    folder = RunFolder("runs", "run", str(LAST))
+    RunTensorBoardLogger(folder)
+    rows = logged(FIRST)
+    LAST.unlink()
+    RunCSVLogger(folder).experiment.save()
+    assert logged(FIRST) == rows and len(rows) > 1
 
 
 @pytest.mark.parametrize("all_classes", [False, True])
