@@ -25,8 +25,7 @@ from seg.losses import (
 )
 from seg.module import SegmentationModule
 from seg.training.preflight import check_sharding
-
-NAMES = ["background", "plate", "crack"]
+from tests.python_fits import NAMES, convolution, trainer
 
 
 def unet(classes=3, **settings):
@@ -57,20 +56,6 @@ class Data(L.LightningDataModule):
         masks = torch.stack([s["mask"] for s in self.samples])
         pixels = torch.bincount(masks[masks != 255].long(), minlength=3)
         return SimpleNamespace(pixels=pixels, image_pixels=pixels.sum().expand(3))
-
-
-def trainer(tmp_path, **settings):
-    return L.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        log_every_n_steps=1,
-        num_sanity_val_steps=0,
-        **settings,
-    )
 
 
 def test_images_are_normalised_on_the_way_in_and_kept_channels_last():
@@ -187,7 +172,7 @@ def test_a_network_whose_output_does_not_fit_is_refused_before_training(tmp_path
 
 
 def test_a_plain_convolution_trains(tmp_path):
-    module = SegmentationModule(nn.Conv2d(3, 3, 1), CrossEntropyLoss(), NAMES)
+    module = convolution()
     before = module.network.weight.clone()
     trainer(tmp_path, max_steps=2).fit(module, Data())
     assert not torch.equal(module.network.weight, before)

@@ -1,6 +1,5 @@
 """`SegmentationModule.load_from_checkpoint`: from the configuration, or from given arguments."""
 
-import lightning as L
 import pytest
 import torch
 from torch import nn
@@ -11,10 +10,9 @@ from seg.lifecycle.checkpoint import load_module
 from seg.losses import CompoundLoss, CrossEntropyLoss, DiceLoss
 from seg.module import SegmentationModule
 from tests.lifecycle.test_old_checkpoints import CHECKPOINT, image
+from tests.python_fits import NAMES, convolution, trainer
 
 pytestmark = pytest.mark.slow
-
-NAMES = ["ground", "plate", "crack"]
 
 
 def loader(count=4, seed=0):
@@ -24,29 +22,17 @@ def loader(count=4, seed=0):
     return DataLoader([{"image": i, "mask": m} for i, m in zip(images, masks, strict=True)], 2)
 
 
-def trainer(tmp_path, **settings):
-    return L.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        **({"max_epochs": 1} | settings),
-    )
-
-
 def made(policy="inverse_frequency", **settings):
     parts = {"ce": CrossEntropyLoss(weight=policy), "dice": DiceLoss()}
     torch.manual_seed(0)
-    return SegmentationModule(nn.Conv2d(3, 3, 1), CompoundLoss(parts), NAMES, **settings)
+    return convolution(CompoundLoss(parts), **settings)
 
 
 @pytest.fixture
 def trained(tmp_path):
     """A module that was fitted from Python, and its checkpoint."""
     module = made(class_counts=[70, 20, 10], mean=[0.5, 0.5, 0.5])
-    run = trainer(tmp_path)
+    run = trainer(tmp_path, max_epochs=1)
     run.fit(module, loader())
     run.save_checkpoint(tmp_path / "trained.ckpt")
     return module, tmp_path / "trained.ckpt"
@@ -124,7 +110,7 @@ def test_a_loaded_module_and_a_second_fit_log_the_means_of_their_own_steps(train
     loaded = SegmentationModule.load_from_checkpoint(path, network=other.network, loss=other.loss)
     for again in (module, loaded):
         again.optimizer = lambda params: torch.optim.SGD(params, lr=0.0)
-        run = trainer(tmp_path)
+        run = trainer(tmp_path, max_epochs=1)
         run.fit(again, loader(seed=1))
         with torch.no_grad():
             losses = [again.loss(again(b["image"]), b["mask"]) for b in loader(seed=1)]

@@ -12,11 +12,10 @@ from torch.utils.data import DataLoader
 from seg.data import SegmentationDataModule
 from seg.errors import InputError
 from seg.losses import CompoundLoss, CrossEntropyLoss, DiceLoss
-from seg.module import SegmentationModule
 from seg.report.callbacks import RunReport
+from tests.python_fits import convolution, trainer
 
 PIXELS = [70, 20, 10]
-NAMES = ["ground", "plate", "crack"]
 
 
 def loader():
@@ -33,24 +32,6 @@ class WithoutCounts(L.LightningDataModule):
 class WithCounts(WithoutCounts):
     def class_counts(self):
         return PIXELS
-
-
-def trainer(tmp_path, **settings):
-    return L.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        max_steps=1,
-        log_every_n_steps=1,
-        **settings,
-    )
-
-
-def module(loss, names=NAMES, **settings):
-    return SegmentationModule(nn.Conv2d(3, len(names), 1), loss, names, **settings)
 
 
 def weighted(policy="inverse_frequency"):
@@ -74,15 +55,15 @@ def inverse(pixels):
     ids=["list", "tuple", "array", "tensor", "float tensor"],
 )
 def test_counts_given_to_the_module_make_the_weights_of_a_fit_of_loaders(tmp_path, counts):
-    found = module(weighted(), class_counts=counts)
-    trainer(tmp_path).fit(found, loader())
+    found = convolution(weighted(), class_counts=counts)
+    trainer(tmp_path, max_steps=1).fit(found, loader())
     torch.testing.assert_close(found.loss.weight, inverse(PIXELS))
     assert found.class_pixels.tolist() == PIXELS
 
 
 def test_counts_of_pixels_in_images_make_eigen_and_fergus_weights():
     counts = SimpleNamespace(pixels=PIXELS, image_pixels=[100, 80, 20])
-    found = module(weighted("median_frequency"), class_counts=counts).loss.weight
+    found = convolution(weighted("median_frequency"), class_counts=counts).loss.weight
     shares = torch.tensor([0.7, 0.25, 0.5])
     torch.testing.assert_close(found, (0.5 / shares) / (0.5 / shares).mean())
 
@@ -92,8 +73,8 @@ def test_the_data_module_of_a_plain_trainer_is_asked_for_the_counts(tmp_path):
         synthetic_length=4, synthetic_size=[64, 64], crop_size=[32, 32], batch_size=2, num_workers=0
     )
     loss = CompoundLoss({"ce": weighted("median_frequency"), "dice": DiceLoss()})
-    found = module(loss, data.class_names)
-    trainer(tmp_path, limit_val_batches=0).fit(found, datamodule=data)
+    found = convolution(loss, data.class_names)
+    trainer(tmp_path, max_steps=1, limit_val_batches=0).fit(found, datamodule=data)
     counts = data.class_counts()
     expected = weighted("median_frequency")
     expected.set_class_counts(counts.pixels, counts.image_pixels)
@@ -105,8 +86,9 @@ def test_a_module_that_was_never_fitted_is_judged_with_the_weights_of_its_policy
     data = SegmentationDataModule(
         synthetic_length=4, synthetic_size=[64, 64], crop_size=[32, 32], batch_size=2, num_workers=0
     )
-    found = module(weighted(), data.class_names)
-    (logged,) = getattr(trainer(tmp_path), stage)(found, datamodule=data, verbose=False)
+    found = convolution(weighted(), data.class_names)
+    judge = getattr(trainer(tmp_path), stage)
+    (logged,) = judge(found, datamodule=data, verbose=False)
     role = {"validate": "val", "test": "test"}[stage]
     sample = data.dataset(role)[0]
     loss = nn.functional.cross_entropy(
@@ -119,11 +101,11 @@ def test_a_module_that_was_never_fitted_is_judged_with_the_weights_of_its_policy
 
 
 def test_a_data_module_of_ones_own_is_asked_where_it_can_count(tmp_path):
-    found = module(weighted())
-    trainer(tmp_path).fit(found, datamodule=WithCounts())
+    found = convolution(weighted())
+    trainer(tmp_path, max_steps=1).fit(found, datamodule=WithCounts())
     torch.testing.assert_close(found.loss.weight, inverse(PIXELS))
-    plain = module(CrossEntropyLoss())
-    trainer(tmp_path).fit(plain, datamodule=WithoutCounts())
+    plain = convolution(CrossEntropyLoss())
+    trainer(tmp_path, max_steps=1).fit(plain, datamodule=WithoutCounts())
     assert plain.class_pixels is None
 
 
@@ -138,7 +120,7 @@ def test_a_policy_without_counts_is_refused_in_one_sentence(tmp_path, data, give
         rf"{given} does not tell; give SegmentationModule class_counts=.*class_counts\(\)\.$"
     )
     with pytest.raises(InputError, match=message):
-        trainer(tmp_path).fit(module(weighted("median_frequency")), data())
+        trainer(tmp_path, max_steps=1).fit(convolution(weighted("median_frequency")), data())
 
 
 @pytest.mark.parametrize(
@@ -155,13 +137,15 @@ def test_a_policy_without_counts_is_refused_in_one_sentence(tmp_path, data, give
 )
 def test_counts_that_are_none_of_the_classes_are_refused_in_one_line(loss, counts, message):
     with pytest.raises(InputError, match=rf"^model\.{message}[^\n]*$"):
-        module(loss(), class_counts=counts)
+        convolution(loss(), class_counts=counts)
 
 
 def test_the_report_prints_the_weights_and_writes_the_scores_of_data_of_ones_own(tmp_path, capsys):
     report = RunReport(tmp_path, previews=2)
-    found = module(weighted(), class_counts=PIXELS)
-    trainer(tmp_path, callbacks=[report], limit_train_batches=1).fit(found, loader(), loader())
+    found = convolution(weighted(), class_counts=PIXELS)
+    trainer(tmp_path, max_steps=1, limit_train_batches=1, callbacks=[report]).fit(
+        found, loader(), loader()
+    )
     printed = capsys.readouterr().out
     assert "class weights by policy" in printed and "10.000 %" in printed
     assert (tmp_path / "per_class.json").exists()
@@ -188,4 +172,4 @@ SAMPLE = {"image": torch.zeros(3, 8, 8, dtype=torch.uint8), "mask": torch.zeros(
 def test_a_batch_that_is_none_is_refused_in_one_line(tmp_path, stage, sample, message):
     batches = DataLoader([sample] * 2, batch_size=2)
     with pytest.raises(InputError, match=rf"^{message}[^\n]*$"):
-        getattr(trainer(tmp_path), stage)(module(CrossEntropyLoss()), batches)
+        getattr(trainer(tmp_path, max_steps=1), stage)(convolution(CrossEntropyLoss()), batches)
