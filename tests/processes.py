@@ -32,7 +32,7 @@ def context() -> ForkServerContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         pytest.skip("this system cannot fork processes")
     forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload(["seg.cli.lightning_cli", "tests.moments"])
+    forkserver.set_forkserver_preload(["tests.preloaded"])
     return forkserver
 
 
@@ -146,6 +146,17 @@ def start_ranks(
         place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         runs.append(start(*given, cwd=cwd, **{**place, **environment}))
     return runs
+
+
+def make_runs(folder: Path, runs: Sequence[tuple[int, Sequence[Any]]]) -> None:
+    """Make runs in a folder, one after the other, each given as its number of ranks and arguments.
+
+    All of them must end well.
+    """
+    for count, args in runs:
+        several = count > 1
+        made = start_ranks(count, *args, cwd=folder) if several else [start(*args, cwd=folder)]
+        assert [run.wait() for run in made] == [0] * count, "\n".join(run.text for run in made)
 
 
 def _main(args: Sequence[str], cwd: str, output: str, environment: dict[str, str]) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import SMALL, write_pairs
-from tests.forked_ranks import make_runs
+from tests.conftest import LIGHT, SMALL, write_pairs
+from tests.processes import make_runs
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ def judged(tmp_path_factory):
         root = folder / "data"
         images, masks = root / "images" / split, root / "masks" / split
         write_pairs(images, masks, count, (40, 56), [*range(5), 255], seed)
-    data = ["--data.root=data", "--data.class_names=[a,b,c,d,e]", *SMALL]
+    data = ["--data.root=data", "--data.class_names=[a,b,c,d,e]", *SMALL, *LIGHT]
     # rates so high that the classes are not all one
     steps = [
         "--data.batch_size=12",

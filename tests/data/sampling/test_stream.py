@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.conftest import SMALL, write_pairs
-from tests.forked_ranks import make_runs
+from tests.processes import make_runs
 
 pytestmark = pytest.mark.slow
 

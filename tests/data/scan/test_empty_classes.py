@@ -9,8 +9,8 @@ from PIL import Image
 from seg.data import SegmentationDataModule
 from seg.data.files.headers import DataError
 from tests.cli.test_app import seg
-from tests.conftest import SMALL
-from tests.forked_ranks import make_runs
+from tests.conftest import LIGHT, SMALL
+from tests.processes import make_runs
 
 ALL = np.full((16, 16), 255)
 NONE = np.zeros((16, 16))
@@ -105,5 +105,5 @@ def test_fit_says_so_in_one_line_and_audit_says_it_first(root, tmp_path, capsys)
 def test_ranks_that_wait_for_the_first_ones_scan_train_as_one_does(root):
     write(root, "train", [CORNER] * 4)
     data = ["--data.root=.", "--data.class_names=[ground, crack]", *SMALL, "--name=two"]
-    make_runs(root, [[2, ["fit", *data, "--data.crop_size=[16,16]"]]])
+    make_runs(root, [[2, ["fit", *data, *LIGHT, "--data.crop_size=[16,16]"]]])
     assert (root / "runs/two/version_0/per_class.json").exists()
