@@ -133,8 +133,13 @@ def _no_pairs(root: Path, paths: Sequence[PurePosixPath]) -> str:
 
 
 def _templates(layout: Layout, division: Division) -> list[Setting]:
-    look = " The masks were told from the images by their looks." if layout.by_look else ""
-    reason = f"{len(layout.pairs)} images have a mask of the same name, or {{stem}}.{look}"
+    same = (
+        "{stem} is what the names of an image and its mask share"
+        if "{stem}" in layout.images + layout.masks
+        else "an image and its mask have the same name"
+    )
+    look = "; they were told apart by their looks" if layout.by_look else ""
+    reason = f"{len(layout.pairs)} pairs: {same}{look}."
     given = {setting.key for setting in division.settings}
     templates = Setting("images", layout.images, reason), Setting("masks", layout.masks)
     return [*(one for one in templates if one.key not in given), *division.settings]

@@ -148,7 +148,7 @@ def _size_settings(sizes: Sequence[Size], num_train: int) -> Iterator[Setting]:
         reason += " The images' shapes differ, so they are not resized to one."
     yield Setting("crop_size", crop, reason)
     batch = max(1, min(8, num_train, _BATCH_PIXELS // (crop[0] * crop[1])))
-    yield Setting("batch_size", batch, "Images of a step. With memory to spare, more is better.")
+    yield Setting("batch_size", batch, "Images in one step; raise it if the memory allows.")
     if max(h * w for h, w in sizes) > _WHOLE_PIXELS and not max(height, width) <= _LONG_SIDE:
         yield Setting("eval_batch_size", 1, "Whole images are evaluated; these are large.")
 

@@ -1,7 +1,7 @@
 """Masks whose values say the class: which are classes, which is ignored, and what is unknown."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -81,7 +81,7 @@ def _kind(contents: Contents) -> str:
 def _names(contents: Contents, known: KnownLabels) -> dict[float, str]:
     """Names of values, by themselves or by the colours of the palettes."""
     if known.names or not known.colors:
-        return _from_one(dict(known.names.items()), contents)
+        return _from_one(dict(known.names.items()), contents, known.ignored)
     named = {code_of(colour): name for colour, name in known.colors.items()}
     return {
         index: named[min(codes)]
@@ -90,9 +90,12 @@ def _names(contents: Contents, known: KnownLabels) -> dict[float, str]:
     }
 
 
-def _from_one(names: dict[float, str], contents: Contents) -> dict[float, str]:
+def _from_one(
+    names: dict[float, str], contents: Contents, ignored: Container[object]
+) -> dict[float, str]:
     """The names for values from 1, where a list that counts from 0 would leave the last without."""
-    last = max((v for v in contents.values if v != IGNORE_INDEX), default=0)
+    shown = (v for v in contents.values if v != IGNORE_INDEX and v not in ignored)
+    last = max(shown, default=0)
     if not names or [*names] != [*range(len(names))] or last != len(names) or is_void(names[0]):
         return names
     return {value + 1: name for value, name in names.items()}

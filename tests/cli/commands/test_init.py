@@ -166,6 +166,16 @@ def test_classes_that_a_file_names_and_no_mask_shows_are_allowed(root):
     assert (scan.pixels.sum(0) > 0).nonzero()[0].tolist() == [0, 18]
 
 
+def test_camvid_has_its_names_and_its_void_class_is_ignored(root):
+    for split in ("train", "val"):
+        names = [f"0001TP_{name}" for name in NUMBERS[:3]]
+        write(root, f"{split}/{{}}.png", f"{split}annot/{{}}.png", names, values=(0, 10, 11))
+    assert seg("init", root) == 0
+    data = data_of()
+    assert (data["class_names"][0], data["class_names"][10]) == ("sky", "bicyclist")
+    assert data["label_map"] == {11: "ignore"}
+
+
 def test_a_class_that_only_validation_shows_stops_a_training(root, capsys):
     write(root, "images/train/{}.jpg", "masks/train/{}.png", NUMBERS[:4], values=(0, 1))
     write(root, "images/val/{}.jpg", "masks/val/{}.png", NUMBERS[4:], values=(0, 1, 2))
