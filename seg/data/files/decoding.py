@@ -26,6 +26,7 @@ from seg.data.files.headers import (
     size,
     tiff_layout,
 )
+from seg.data.files.jpeg import is_in_doubt, refuse_missing_blocks
 from seg.data.files.palettes import BLACK_AND_WHITE, Palette, pack, without_ramp
 from seg.errors import InputError
 
@@ -128,12 +129,16 @@ def _decode(
     if header.format == "PNG" and header.bits >= 8 and header.colour_type != _PNG_PALETTE:
         return _decode_cv2(data, header), None
     whole = data.endswith(_JPEG_END)  # cv2 fills a truncated file with grey; Pillow raises
-    if header.format == "JPEG" and header.mode in ("L", "RGB") and whole:
-        return _decode_cv2(data, header), None
+    if header.format == "JPEG" and header.mode in ("L", "RGB") and whole and not is_in_doubt(data):
+        array = _decode_cv2(data, header)
+        if not is_in_doubt(data, array):
+            return array, None
     if header.format == "PNG":
         refuse_missing_rows(path, data, header)
     with Image.open(BytesIO(data)) as file:  # of a GIF the first picture
         file.load()
+        if header.format in ("JPEG", "MPO"):
+            refuse_missing_blocks(path, data, file)
         palette = None if not raw else BLACK_AND_WHITE if file.mode == "1" else _palette(file)
         if not raw and file.mode in ("P", "PA", "CMYK", "RGBa", "La"):
             array = np.asarray(file.convert("RGB"))
