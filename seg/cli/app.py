@@ -1,11 +1,13 @@
 """The `seg` command. What a command needs is imported when it is given: torch takes seconds."""
 
+import gc
 import logging
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from types import ModuleType
 
 from lightning_utilities.core.rank_zero import rank_zero_only
 
@@ -36,6 +38,18 @@ def _show_messages() -> None:
     lightnings.addFilter(lambda record: "litlogger" not in record.getMessage())  # an advert
 
 
+def _imported(module: str) -> ModuleType:
+    """A module, in whose imports no garbage is looked for: then or later, it takes a second."""
+    if module in sys.modules or not gc.isenabled():
+        return import_module(module)
+    gc.disable()
+    try:
+        return import_module(module)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
 def _short_help(args: Sequence[str]) -> str:
     """The answer to a question for help, unless a parser has to give it."""
     if not any(arg in ("-h", "--help") for arg in args):
@@ -64,7 +78,7 @@ def _command(args: Sequence[str]) -> Callable[[], int]:
         hint = f"the nearest is {close[0]}" if close else "seg --help lists what there is"
         raise InputError(f"there is no command {name}; {hint}.")
     with lean_torchmetrics():
-        run: Callable[[list[str]], int] = import_module(module).main
+        run: Callable[[list[str]], int] = _imported(module).main
     return lambda: run(given)
 
 

@@ -1,5 +1,6 @@
 """What a command imports before it answers: what it needs, and nothing that takes long."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from pathlib import Path
 import lightning as L
 import pytest
 
-from seg.cli.command_table import COMMANDS
+from seg.cli import app
+from seg.cli.command_table import COMMANDS, Command
 from tests.conftest import LIGHT, SYNTHETIC
 
 pytestmark = pytest.mark.slow
@@ -56,6 +58,20 @@ def test_a_run_has_imported_nothing_before_its_first_step_that_only_its_end_need
     found = imported("fit", *SYNTHETIC, *LIGHT, callback, cwd=tmp_path)
     assert {"torch", "lightning", "torchmetrics", "tests.cli.test_start"} <= found
     assert found & {"seg.report.curves", "transformers", "scipy.signal", "scipy.stats"} == set()
+
+
+def test_no_garbage_is_looked_for_among_what_was_imported(tmp_path, monkeypatch):
+    (tmp_path / "quick.py").write_text(
+        "import gc\ndef main(args, on=gc.isenabled()):\n    return on"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(COMMANDS, "quick", Command("Answer.", "quick"))
+    before = gc.get_freeze_count()
+    assert app.main(["quick"]) == 0 and gc.isenabled()
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()
+    assert frozen > before and app.main(["quick"]) == 0
+    assert gc.get_freeze_count() == 0  # once alone, else what runs leave behind would stay
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no pipes that tell of a lost reader")
