@@ -12,9 +12,11 @@ from torch import Tensor
 from seg.data import SegmentationDataModule, SegmentationDataset
 from seg.data.augment.cropping import resize_image
 from seg.data.sampling.batch_samplers import EvaluationBatchSampler
+from seg.errors import NonFiniteError
 from seg.evaluation.metrics import per_class_records
 from seg.files import refuse_overwriting
 from seg.lifecycle.run_checkpoint import RunCheckpoint
+from seg.lifecycle.stopped import Stopped
 from seg.module import SegmentationModule
 from seg.prediction.label_images import class_colors
 from seg.report.chosen_images import images_of_rare_classes
@@ -217,6 +219,16 @@ class RunReport(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the curves once the run is over."""
+        self._draw_curves(trainer)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Draw the curves of a run that a signal or a loss of NaN ended."""
+        if trainer.state.fn == "fit" and isinstance(exception, Stopped | NonFiniteError):
+            self._draw_curves(trainer)
+
+    def _draw_curves(self, trainer: L.Trainer) -> None:
         if trainer.is_global_zero and self.folder is not None:
             metrics = self.folder / "metrics.csv"
             if metrics.exists():

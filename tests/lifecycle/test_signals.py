@@ -66,6 +66,7 @@ def test_a_signal_saves_after_the_running_step_and_the_command_it_prints_goes_on
     assert line.startswith(f"seg: stopped by {name} after step {step} and saved as {LAST}. ")
     assert torch.load(tmp_path / LAST, weights_only=True)["global_step"] == step
     assert "Traceback" not in run.text
+    assert (tmp_path / FOLDER / "curves.png").exists()
     resume(line, tmp_path)
     assert differences(outcome(whole), outcome(tmp_path / FOLDER)) == []
 
