@@ -75,8 +75,9 @@ def camvid_like(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory) -> Iterator[None]:
-    """Scans of masks are kept apart from the user's."""
+    """Scans of masks are kept apart from the user's, and no data of theirs are read."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SEG_DATA_ROOT", raising=False)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 

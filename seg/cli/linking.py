@@ -2,10 +2,8 @@
 
 import inspect
 import json
-import os
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,6 +11,7 @@ from jsonargparse import Namespace
 
 from seg.checkpoint_files.contents import read_config
 from seg.cli.class_arguments import FROM_DATA, TO_FILL_IN
+from seg.cli.given_values import given_values, root_from_environment
 from seg.errors import InputError
 from seg.losses import CompoundLoss
 from seg.networks import check_encoder, hub_normalisation, is_weight_file
@@ -80,18 +79,22 @@ def with_checkpoint_config(args: Sequence[str]) -> list[str]:
     """Put the configuration that a checkpoint carries before all other arguments.
 
     Everything for `fit --ckpt_path`, which resumes; network and data for validate, test and
-    predict; the network alone for `--model.init_from`.
+    predict; the network alone for `--model.init_from`. The environment's root of the data follows.
     """
     command, rest = (args[0], list(args[1:])) if args else ("", [])
-    trust = [name for value in _values(rest, "trust") for name in yaml.safe_load(f"[{value}]")]
+    trust = [name for value in given_values(rest, "trust") for name in yaml.safe_load(f"[{value}]")]
     given: list[str] = []
-    for path in _values(rest, "model.init_from")[-1:]:
+    stored = None
+    for path in given_values(rest, "model.init_from")[-1:]:
         given += _as_option({"model": _network_of(read_config(path, _flat(trust)))})
-    for path in _values(rest, "ckpt_path")[-1:]:
+    for path in given_values(rest, "ckpt_path")[-1:]:
         config = read_config(path, _flat(trust))
         if command != "fit":
             config = {"model": config["model"], "data": {**config["data"], "predict": None}}
         given += _as_option(config)
+        stored = config.get("data", {})
+    if not command.startswith("-"):
+        given += root_from_environment(rest, stored)
     return [command, *given, *rest] if args else []
 
 
@@ -109,29 +112,3 @@ def _network_of(config: dict[str, Any]) -> dict[str, Any]:
         model["network"].get("init_args", {}).pop(key, None)
     keys = ("network", "mean", "std", "input_stride", "input_size")
     return {key: model[key] for key in keys if model.get(key) is not None}
-
-
-def _values(args: Sequence[str], key: str) -> list[str]:
-    """The values given for an option, in configuration files first, on the command line last."""
-    found: list[str] = []
-    flags: list[str] = []
-    for i, arg in enumerate(args):
-        name, has_value, value = arg.partition("=")
-        if not has_value and i + 1 < len(args):
-            value = args[i + 1]
-        if name in ("-c", "--config"):
-            found += _value_in(value, key)
-        elif name in (f"--{key}", f"--{key}+"):
-            flags.append(value)
-    return [value for value in (*found, *flags) if value not in ("", "null")]
-
-
-def _value_in(config: str, key: str) -> list[str]:
-    """What a configuration, a file or the YAML itself, has for a key."""
-    try:
-        value = yaml.safe_load(Path(config).read_text() if os.path.isfile(config) else config)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return []  # the parser says what is wrong with it
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return [] if value is None else [str(value)]

@@ -40,7 +40,8 @@ class SegmentationDataModule(L.LightningDataModule):
     """Images and masks in folders, a data set of one's own, or the synthetic set.
 
     Args:
-        root: Folder of the data. Left out, with dataset: a synthetic set, made on the fly.
+        root: Folder of the data. The command line takes it from SEG_DATA_ROOT if it is not given.
+            Left out, with dataset: a synthetic set, made on the fly.
         images: Folder of the images below root; {split} is replaced by the name of the split.
             Searched recursively; an image and its mask share their path but for the extension.
             Where their names differ, what they share is {stem}: "{split}/{stem}_image".
@@ -66,8 +67,7 @@ class SegmentationDataModule(L.LightningDataModule):
         in_channels: Channels of the images.
         image_range: Low and high value, [low, high], that become 0 and 255 in images deeper than
             8 bits. Left out, the full range of their type.
-        resize: Height and width, [h, w], that images are resized to. In evaluation masks keep
-            their own size.
+        resize: Height and width, [h, w], of the images. In evaluation masks keep their own size.
         crop_size: Height and width of the training crops.
         scale_jitter: Range of the random scale before the crop; [1, 1] is none.
         transforms: Augmentation after the crop, a list such as [{HorizontalFlip: {p: 0.5}}] of

@@ -11,6 +11,7 @@ from rich.progress import Progress
 from seg.audit import Recommendation, audit_data, recommend
 from seg.audit.page import audit_page
 from seg.cli.data_parser import advancing, data_parser
+from seg.cli.given_values import root_from_environment
 from seg.files import refuse_overwriting, write_text
 from seg.report.terminal import UNDEFINED, print_lines, print_table
 
@@ -27,7 +28,7 @@ def main(args: list[str]) -> int:
     """
     parser = data_parser("audit", "Scan all masks: how bad is the imbalance, and what to set?")
     parser.add_argument("--output", default="audit", help="Folder of audit.json, audit.html, …")
-    config = parser.parse_args(args)
+    config = parser.parse_args([*root_from_environment(args), *args])
     folder = Path(config.output)
     written = [folder / name for name in ("audit.json", "audit.html", "recommended.yaml")]
     refuse_overwriting(written, map(str, config.config or []), _may_be_replaced)

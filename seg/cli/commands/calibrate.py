@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser, Namespace
 from seg.calibration import Fit, calibrate
 from seg.checkpoint_files.contents import read_checkpoint, read_config
 from seg.cli.data_parser import data_parser
+from seg.cli.given_values import root_from_environment
 from seg.data import SegmentationDataModule
 from seg.errors import InputError
 from seg.files import refuse_overwriting, replacing
@@ -109,9 +110,10 @@ def _parser() -> ArgumentParser:
 
 def _data(path: str, trust: Sequence[str], args: Sequence[str]) -> SegmentationDataModule:
     """The data of the checkpoint, with what the arguments change."""
-    given = {"data": {**read_config(path, trust)["data"], "predict": None}}
+    stored = {**read_config(path, trust)["data"], "predict": None}
+    given = ["--config", json.dumps({"data": stored}), *root_from_environment(args, stored), *args]
     parser = _parser()
-    data = parser.instantiate(parser.parse_args(["--config", json.dumps(given), *args])).data
+    data = parser.instantiate(parser.parse_args(given)).data
     assert isinstance(data, SegmentationDataModule)
     return data
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from seg.cli.data_parser import advancing, data_parser
+from seg.cli.given_values import root_from_environment
 from seg.data import DataError, SegmentationDataModule, SegmentationDataset
 from seg.data.scan.faults import told_together
 from seg.data.splitting import Unmet, stratify
@@ -41,7 +42,7 @@ def main(args: list[str]) -> int:
     )
     parser.add_argument("--min_images", type=int, default=1, help="Of each class, in each split.")
     parser.add_argument("--seed", type=int, default=0, help="Of the order of what is equal.")
-    config = parser.parse_args(args)
+    config = parser.parse_args([*root_from_environment(args), *args])
     _refuse_divided_folders(config.data)
     folder, splits, read = Path(config.output).resolve(), list(config.fractions), []
     if config.data.split_files is not None:
