@@ -135,20 +135,26 @@ def test_a_truncated_image_ends_the_run_with_its_name_and_keeps_what_was_written
     not (ROOT / ".venv" / "seg-install").exists(),
     reason="scripts/install.sh has not installed .venv; the quickstart would do that first",
 )
-def test_the_quickstart_trains_judges_and_says_where_everything_lies():
-    runs = ROOT / "runs" / "quickstart"
-    before = set(runs.glob("version_*"))
+def test_the_quickstart_trains_both_recipes_and_prints_their_scores_side_by_side():
+    runs = ROOT / "runs"
+    before = set(runs.glob("quickstart_*/version_*"))
     small = [arg for arg in SYNTHETIC if "accelerator" not in arg]
+    small.append("--trainer.check_val_every_n_epoch=1")
     command = [ROOT / "scripts" / "quickstart.sh", *small]
     result = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=LIMIT)
-    made = set(runs.glob("version_*")) - before
+    made = sorted(set(runs.glob("quickstart_*/version_*")) - before)
     try:
         assert result.returncode == 0, result.stderr
-        (run,) = made
-        assert f"The run is in runs/quickstart/{run.name}" in result.stdout
-        assert "test split, 2 images" in result.stdout
+        plain, recipe = made
         assert "Installing" not in result.stdout
-        assert per_class(run / "test/best")["images"] == 2
+        shown = result.stdout[result.stdout.index("IoU on the test split, 2 images") :]
+        assert all(str(run.relative_to(ROOT)) in shown for run in made)
+        scores = [per_class(plain / "test/best"), per_class(recipe / "test/best-calibrated")]
+        background = [score["classes"][0] for score in scores]
+        cells = next(line.split() for line in shown.splitlines() if "background" in line)
+        assert cells[-2:] == [f"{row['iou']:.3f}" for row in background]
+        assert "weight" in (recipe / "config.yaml").read_text()
+        assert (recipe / "checkpoints/best-calibrated.ckpt").exists()
     finally:
         for folder in made:
             shutil.rmtree(folder)

@@ -1,4 +1,5 @@
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+
+from seg.report.tables import write_per_class
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 CPU = torch.device("cpu")
@@ -73,6 +76,46 @@ def test_a_shell_script_parses_and_says_first_how_it_is_used(script):
     shebang, usage = script.read_text().splitlines()[:2]
     assert shebang == "#!/usr/bin/env bash"
     assert usage.startswith("# Usage")
+
+
+def table(*given):
+    command = [sys.executable, str(SCRIPTS / "quickstart_table.py"), *map(str, given)]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent)}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.mark.slow
+def test_scores_of_two_runs_are_printed_side_by_side_with_the_means(tmp_path):
+    pixels = [900, 96, 4, 0]
+    for name, iou in {"plain": [0.9, 0.5, 0.0, None], "recipe": [0.8, 0.7, 0.3, None]}.items():
+        rows = [
+            {"name": f"class {i}", "iou": iou[i], "pixels": pixels[i]}
+            | dict.fromkeys(("dice", "precision", "recall"))
+            for i in range(4)
+        ]
+        totals = {"miou": None, "pixel_accuracy": None, "fwiou": None, "images": 7}
+        write_per_class(tmp_path / name, {**totals, "classes": rows})
+    found = table(*(f"{name}={tmp_path / name}" for name in ("plain", "recipe")))
+    assert found.returncode == 0, found.stderr
+    lines = [" ".join(line.split()) for line in found.stdout.splitlines()]
+    assert lines[0] == "IoU on the test split, 7 images"
+    for line in (
+        "class pixels plain recipe",
+        "class 0 90.00% 0.900 0.800",
+        "class 1 9.60% 0.500 0.700",
+        "class 2 0.40% 0.000 0.300",
+        "class 3 0.00% – –",
+        "mean of those above 1 % 0.700 0.750",
+        "mean of all 0.467 0.600",
+    ):
+        assert line in lines
+
+
+@pytest.mark.slow
+def test_a_folder_without_scores_is_told(tmp_path):
+    found = table(f"plain={tmp_path}")
+    assert found.returncode == 2
+    assert "no per_class.json there; expected a folder of seg test" in found.stderr
 
 
 def hold_out(*arguments):

@@ -1,4 +1,4 @@
-"""SEG_DATA_ROOT stands for `--data.root`: weaker than what is given, stronger than what is stored."""
+"""SEG_DATA_ROOT stands for `--data.root`: weaker than what is given, stronger than the stored."""
 
 import logging
 import shutil
