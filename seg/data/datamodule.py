@@ -62,6 +62,8 @@ class SegmentationDataModule(L.LightningDataModule):
             Values that are not listed must be class ids or 255, which is ignored.
         mask_threshold: Grey level of masks above which a pixel is the second of two classes, for
             masks with soft edges or in JPEG.
+        color_tolerance: Euclidean distance in RGB within which a pixel of a mask has the class of
+            the nearest colour, such as 100, for masks of colours with soft edges or in JPEG.
         allow_empty_classes: Whether to train, with a warning, though no training mask has a pixel
             of some class, or most of them are ignored throughout.
         in_channels: Channels of the images.
@@ -107,6 +109,7 @@ class SegmentationDataModule(L.LightningDataModule):
         ignore_colors: list[list[int]] | None = None,
         label_map: dict[int | str, int | str] | None = None,
         mask_threshold: float | None = None,
+        color_tolerance: float | None = None,
         allow_empty_classes: bool = False,
         in_channels: int = 3,
         image_range: list[float] | None = None,
@@ -130,7 +133,7 @@ class SegmentationDataModule(L.LightningDataModule):
         finder: dict[str, Any] = {"images": images, "masks": masks, "split_files": split_files}
         finder |= {"split_fractions": split_fractions, "split_seed": split_seed}
         files = finder | {"ignore_colors": ignore_colors, "image_range": image_range}
-        files |= {"mask_threshold": mask_threshold}
+        files |= {"mask_threshold": mask_threshold, "color_tolerance": color_tolerance}
         splits = {"train_split": train_split, "val_split": val_split, "test_split": test_split}
         given: dict[str, Any] = {"class_colors": class_colors, "label_map": label_map}
         given |= {"in_channels": in_channels, "allow_empty_classes": allow_empty_classes}
@@ -163,7 +166,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self._source: Source = SyntheticSource(synthetic_length, synthetic_size, resize, seed)
         if root is not None:
             colors = class_colors, ignore_colors
-            labels = Labels(self.num_classes, label_map, *colors, mask_threshold)
+            labels = Labels(self.num_classes, label_map, *colors, mask_threshold, color_tolerance)
             self._source = FileSource(root, self.splits, finder, labels, self._reading, seed)
         elif dataset is not None:
             labels = Labels(self.num_classes, label_map)
@@ -283,11 +286,9 @@ class SegmentationDataModule(L.LightningDataModule):
         return self._source.scan(self.dataset(role), advance) if known is None else (known, {})
 
     def _evaluation_loader(self, role: str) -> DataLoader[Sample]:
-        dataset = self._datasets[role]
-        sampler = EvaluationBatchSampler(
-            range(len(dataset)), dataset.groups, self.eval_batch_size, *place_of(self.trainer)
-        )
-        return self._loader(role, sampler)
+        dataset, place = self._datasets[role], place_of(self.trainer)
+        batches = range(len(dataset)), dataset.groups, self.eval_batch_size, *place
+        return self._loader(role, EvaluationBatchSampler(*batches))
 
     def _loader(
         self,
@@ -295,5 +296,5 @@ class SegmentationDataModule(L.LightningDataModule):
         batch_sampler: TrainBatchSampler | EvaluationBatchSampler,
         loader: type[WorkerLoader] = WorkerLoader,
     ) -> DataLoader[Sample]:
-        given = self._datasets[role], batch_sampler, self.num_workers
-        return make_loader(loader, *given, self.trainer)
+        dataset = self._datasets[role]
+        return make_loader(loader, dataset, batch_sampler, self.num_workers, self.trainer)

@@ -66,7 +66,7 @@ class FileSource:
     def find(self, roles: Sequence[str], transform: TrainingTransform) -> dict[str, AnyDataset]:
         """As `Source.find`."""
         splits = [find_pairs(self.root, self.splits[role], **self.finder) for role in roles]
-        found = check(splits, lossy_masks=self.labels.threshold is not None)
+        found = check(splits, lossy_masks=self.labels.takes_lossy)
         if "train" in roles and self.reading["image_range"] is None:
             warn_of_little_range(found[[*roles].index("train")].images)
         return {

@@ -9,18 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg.constants import IGNORE_INDEX
+from seg.data.files.colour_table import UNKNOWN, ColourTable, Ids
 from seg.data.files.headers import DataError, LabelError
 from seg.data.files.palettes import Palette, grey, pack, unpack
 from seg.errors import InputError
 
-UNKNOWN = 254
-"""What stands for values and colours without a class in a table of ids."""
-
 Colours = Sequence[Sequence[int]]
-Ids = NDArray[np.uint8]
-
 _LEVELS = 256
 _NEITHER = "is in neither data.class_colors nor data.ignore_colors"
+_FARTHEST = 255 * 3**0.5
+"""From black to white."""
 
 
 class ClassColours:
@@ -32,13 +30,15 @@ class ClassColours:
         ignore_colors: RGB colours that are ignored.
         value_ids: What the values of index masks mean, (256,) ids at least.
         named: Values of index masks that the user gave a meaning; these are no colours.
+        tolerance: Distance within which a colour is that of the nearest class, see `ColourTable`.
+            With one, grey levels are colours.
 
     Attributes:
         all_grey: Whether every class has a grey colour.
         grey_ids: Id of each grey level as a colour, (256,), for grey masks.
         telling: 1 for the grey levels that can only be meant as colours, (256,), else 0.
-        codes: All colours as 0xRRGGBB, ascending.
-        ids: Class id of each.
+        codes: All colours as 0xRRGGBB.
+        table: Class id of each colour.
     """
 
     def __init__(
@@ -48,8 +48,14 @@ class ClassColours:
         ignore_colors: Colours,
         value_ids: Ids,
         named: Iterable[int],
+        tolerance: float = 0,
     ) -> None:
-        self.codes, self.ids = _colour_table(num_classes, class_colors, ignore_colors)
+        if not 0 <= tolerance <= _FARTHEST:
+            raise InputError(
+                f"data.color_tolerance {tolerance:g}: expected a distance in RGB from 0 to 441; "
+                "100 allows for the noise of JPEG."
+            )
+        self.codes, self.table = _colour_table(num_classes, class_colors, ignore_colors, tolerance)
         self.all_grey = all(len(set(colour)) == 1 for colour in class_colors)
         self._value_ids = value_ids[:_LEVELS]
         self.grey_ids = self.find(np.array([grey(v) for v in range(_LEVELS)], np.uint32))
@@ -58,10 +64,16 @@ class ClassColours:
         self._clashes = (self.grey_ids != UNKNOWN) & (self.grey_ids != self._value_ids)
         self.telling = np.asarray(self._clashes & (self._value_ids >= num_classes), np.uint8)
 
+    @property
+    def code(self) -> bytes:
+        """The same for colours that read every mask alike."""
+        tables = self.codes, self.table.ids, self.grey_ids, self.telling
+        parts = [table.tobytes() for table in tables]
+        return b"|".join([*parts, repr(self.table.tolerance).encode()])
+
     def find(self, codes: NDArray[np.uint32]) -> Ids:
         """Class ids of colours 0xRRGGBB, `UNKNOWN` for those that have none."""
-        position = np.searchsorted(self.codes, codes).clip(max=len(self.codes) - 1)
-        return np.where(self.codes[position] == codes, self.ids[position], np.uint8(UNKNOWN))
+        return self.table.find(codes)
 
     def of_rgb(self, path: Path, rgb: NDArray[Any]) -> Ids:
         """Class ids (H, W) of a mask of colours (H, W, 3).
@@ -76,6 +88,8 @@ class ClassColours:
         unknown = ids == UNKNOWN
         if unknown.any():
             values, counts = np.unique(codes[unknown], return_counts=True)
+            if self.table.tolerance:
+                raise self._too_far(path, values, counts)
             found = _by_colour(values, counts)
             raise LabelError(path, found, f"{_NEITHER}; add it to one of them.")
         return ids
@@ -103,6 +117,8 @@ class ClassColours:
         Raises:
             DataError: If the mask can be read in both ways, and they differ.
         """
+        if self.table.tolerance:
+            return self.grey_ids
         up_to_most = self.telling[: int(used.max()) + 1]  # the maximum is far cheaper than a table
         if up_to_most.any() and cv2.LUT(used, self.telling).any():
             return self.grey_ids
@@ -125,6 +141,8 @@ class ClassColours:
                 f"{path}: index {values[-1]} ({counts[-1]} pixels) is not in its palette of "
                 f"{len(palette)} colours; save the mask again from the original."
             )
+        if self.table.tolerance:
+            return self._too_far(path, palette[values], counts)
         used = np.unique(raw)
         matches = (self.find(palette[used[used < len(palette)]]) != UNKNOWN).any()
         remedy = "; add it to one of them."
@@ -138,6 +156,8 @@ class ClassColours:
     def grey_fault(self, path: Path, raw: NDArray[Any], ids: Ids) -> DataError:
         """What is wrong with a grey mask that holds colours, some of `ids` are unknown."""
         values, counts = np.unique(raw[ids == UNKNOWN], return_counts=True)
+        if self.table.tolerance:
+            return self._too_far(path, np.array([grey(value) for value in values]), counts)
         told = int(raw[self.telling[raw] > 0][0])
         codes = np.array([grey(value) for value in values])
         return LabelError(
@@ -148,6 +168,14 @@ class ClassColours:
             "it).",
         )
 
+    def _too_far(self, path: Path, codes: NDArray[Any], counts: NDArray[Any]) -> LabelError:
+        return LabelError(
+            path,
+            {self.table.told(codes, counts): int(counts.sum())},
+            f"is farther than data.color_tolerance {self.table.tolerance:g} from every colour of "
+            "data.class_colors and data.ignore_colors; add it to one of them, or raise that.",
+        )
+
 
 def _by_colour(codes: NDArray[Any], counts: NDArray[Any]) -> dict[str, int]:
     pairs = zip(codes.tolist(), counts.tolist(), strict=True)
@@ -155,9 +183,9 @@ def _by_colour(codes: NDArray[Any], counts: NDArray[Any]) -> dict[str, int]:
 
 
 def _colour_table(
-    num_classes: int, class_colors: Colours, ignore_colors: Colours
-) -> tuple[NDArray[np.uint32], Ids]:
-    """Packed colours in ascending order, and the class id of each."""
+    num_classes: int, class_colors: Colours, ignore_colors: Colours, tolerance: float
+) -> tuple[NDArray[np.uint32], ColourTable]:
+    """Packed colours, and the class ids of all there are."""
     if len(class_colors) != num_classes:
         raise InputError(
             f"data.class_colors has {len(class_colors)} colours for {num_classes} classes; "
@@ -170,6 +198,4 @@ def _colour_table(
         if colours.count(colour) > 1:
             raise InputError(f"Colour {list(colour)} is given twice; each class needs its own.")
     ids = [*range(num_classes), *[IGNORE_INDEX] * len(ignore_colors)]
-    packed = pack(np.asarray(colours, np.uint8))
-    order = np.argsort(packed)
-    return packed[order], np.asarray(ids, np.uint8)[order]
+    return pack(np.asarray(colours, np.uint8)), ColourTable(colours, ids, tolerance)

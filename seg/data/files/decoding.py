@@ -105,7 +105,8 @@ def read_mask_and_palette(path: Path | str, lossy: bool = False) -> tuple[Array,
     if coding is not None:
         raise DataError(
             f"{path}: {coding} changes the labels of a mask; save masks as PNG from the original, "
-            "or set data.mask_threshold if it is black and white."
+            "or set data.mask_threshold if it is black and white, data.color_tolerance if it has "
+            "colours."
         )
     if header.orientation != 1:
         raise DataError(

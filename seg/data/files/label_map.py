@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg.constants import IGNORE_INDEX
-from seg.data.files.class_colors import UNKNOWN
+from seg.data.files.colour_table import UNKNOWN
 from seg.errors import InputError
 
 Ids = NDArray[np.uint8]

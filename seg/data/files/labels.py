@@ -13,8 +13,9 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 
 from seg.constants import IGNORE_INDEX
-from seg.data.files.class_colors import UNKNOWN, ClassColours, Colours
-from seg.data.files.decoding import read_mask, read_mask_and_palette
+from seg.data.files.class_colors import ClassColours, Colours
+from seg.data.files.colour_table import UNKNOWN
+from seg.data.files.decoding import read_mask_and_palette
 from seg.data.files.headers import DataError, LabelError, read_header
 from seg.data.files.label_map import Ids, LabelMap
 from seg.data.files.palettes import BLACK_AND_WHITE, Palette, unpack
@@ -68,6 +69,8 @@ class Labels:
         ignore_colors: RGB colours that are ignored, for masks stored as colours.
         threshold: Grey level above which a pixel is class 1, else 0; for masks with soft edges or
             in a lossy coding, such as JPEG. Left out, values are class ids.
+        color_tolerance: Distance in RGB within which a pixel has the class of the nearest colour,
+            for masks of colours with soft edges or in a lossy coding.
 
     Raises:
         InputError: If a number of classes, a label or a colour is outside its range.
@@ -80,6 +83,7 @@ class Labels:
         class_colors: Colours | None = None,
         ignore_colors: Colours | None = None,
         threshold: float | None = None,
+        color_tolerance: float | None = None,
     ) -> None:
         if not 1 <= num_classes <= MAX_CLASSES:
             raise InputError(f"{num_classes} classes, but 1 to {MAX_CLASSES} are possible.")
@@ -88,24 +92,28 @@ class Labels:
                 f"data.mask_threshold {threshold:g} makes two classes of grey masks; it goes with "
                 "two class_names, and without label_map and ignore_colors."
             )
+        if color_tolerance is not None and (class_colors is None or threshold is not None):
+            raise InputError(
+                f"data.color_tolerance {color_tolerance:g} is a distance to data.class_colors; it "
+                "goes with these, and without data.mask_threshold."
+            )
         self.num_classes = num_classes
         self.threshold = threshold
+        self.takes_lossy = threshold is not None or bool(color_tolerance)
+        """Whether masks may be in a coding that changes values a little, such as JPEG."""
         self._map = LabelMap(num_classes, label_map or {})
         self._table = self._map.table
         self._plain = _FileTable(self._table, self._unknown_value)
         self._colours: ClassColours | None = None
         if class_colors is not None and threshold is None:
-            self._colours = ClassColours(
-                num_classes, class_colors, ignore_colors or [], self._table, self._map.named
-            )
+            colours, values = (class_colors, ignore_colors or []), (self._table, self._map.named)
+            self._colours = ClassColours(num_classes, *colours, *values, color_tolerance or 0)
 
     @property
     def fingerprint(self) -> str:
         """The same for labels that read every mask alike."""
-        parts, colours = [self._map.code, repr(self.threshold).encode()], self._colours
-        if colours is not None:
-            tables = colours.codes, colours.ids, colours.grey_ids, colours.telling
-            parts += [table.tobytes() for table in tables]
+        colours = b"" if self._colours is None else self._colours.code
+        parts = self._map.code, repr(self.threshold).encode(), colours
         return sha256(b"|".join(parts)).hexdigest()
 
     def read(self, path: Path | str) -> Ids:
@@ -117,10 +125,9 @@ class Labels:
         path = Path(path)
         if self.threshold is not None:
             return self._above(path, self.threshold)
-        if self._colours is None:
-            raw, palette = read_mask(path), None
-        else:
-            raw, palette = read_mask_and_palette(path)
+        return self._ids(path, *read_mask_and_palette(path, self.takes_lossy))
+
+    def _ids(self, path: Path, raw: NDArray[Any], palette: Palette | None) -> Ids:
         if raw.ndim == 3 and self._colours is not None:
             return self._colours.of_rgb(path, raw)
         if raw.ndim == 3:
@@ -137,9 +144,9 @@ class Labels:
         """
         if self.threshold is not None:
             return MaskValues(self.read(path), lambda ids: ids)
-        raw, palette = read_mask_and_palette(path)
+        raw, palette = read_mask_and_palette(path, self.takes_lossy)
         if raw.ndim == 3 or raw.dtype not in (np.uint8, np.uint16):
-            return MaskValues(self.read(path), lambda ids: ids)
+            return MaskValues(self._ids(path, raw, palette), lambda ids: ids)
         unseen = palette if self._colours is None and palette is not BLACK_AND_WHITE else None
         return MaskValues(raw, partial(self._ids_of_some, path, raw, palette), unseen)
 

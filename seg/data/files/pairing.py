@@ -185,7 +185,8 @@ def _check_one(image: Path, mask: Path | None, lossy: bool) -> Size | str:
         if not lossy and mask.suffix.lower() in _JPEG:
             return (
                 f"{mask}: a mask must not be a JPEG, which changes labels; save it as PNG, or set "
-                "data.mask_threshold if it is black and white"
+                "data.mask_threshold if it is black and white, data.color_tolerance if it has "
+                "colours"
             )
         mask_size = size(mask)
     except DataError as error:

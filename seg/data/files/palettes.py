@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,9 +20,12 @@ _GREY = 0x010101
 
 def pack(rgb: NDArray[np.uint8]) -> Palette:
     """RGB in the last axis to one number 0xRRGGBB."""
-    wide = rgb.astype(np.uint32)
-    packed: Palette = wide @ np.array([2**16, 2**8, 1], np.uint32)
-    return packed
+    flat = np.ascontiguousarray(rgb).reshape(-1, 1, 3)
+    if not flat.size:
+        return np.zeros(rgb.shape[:-1], np.uint32)
+    # bytes in the order of a number, and a fourth
+    with_alpha = cv2.cvtColor(flat, cv2.COLOR_RGB2BGRA).view("<u4")
+    return (with_alpha & 0xFFFFFF).astype(np.uint32, copy=False).reshape(rgb.shape[:-1])
 
 
 def code_of(colour: Sequence[int]) -> int:

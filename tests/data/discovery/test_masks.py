@@ -241,6 +241,26 @@ def test_black_and_white_in_jpeg_gets_a_threshold_also_once_saved_as_png(
     np.testing.assert_array_equal(read_as(found, path), ids)
 
 
+@pytest.mark.parametrize("coding", ["soft", "jpg"])
+def test_colours_with_noise_get_a_tolerance(coding: str, tmp_path: Path) -> None:
+    ids = np.roll(truth(), (3, 3), (0, 1)).repeat(4, 0).repeat(4, 1)
+    picture = Image.fromarray(COLOURS[ids])
+    if coding == "jpg":
+        path = tmp_path / "a.jpg"
+        picture.save(path, quality=90)
+    else:
+        path = tmp_path / "a.png"
+        picture.resize((255, 191), Image.Resampling.BILINEAR).resize(picture.size).save(path)
+    known = {tuple(map(int, colour)): name for colour, name in zip(COLOURS, "abcd", strict=True)}
+    for named in ({}, known):
+        found = survey([path], colors=named, source="labelmap.txt" * bool(named))
+        assert len(found.class_names) == CLASSES and options(found)["color_tolerance"] <= 130
+        read = read_as(found, path)
+        centres = np.array(options(found)["class_colors"], np.int64)  # JPEG shifts them a little
+        order = [abs(centres - colour).sum(1).argmin() for colour in COLOURS]
+        assert (read == np.array(order)[ids]).mean() > 0.93
+
+
 def test_probabilities_get_a_threshold_between_their_ends(tmp_path: Path) -> None:
     values = np.linspace(0, 1, 48 * 64, dtype=np.float32).reshape(48, 64)
     tifffile.imwrite(tmp_path / "a.tif", values)
