@@ -61,7 +61,7 @@ def configuration() -> str:
         "command line a key is an option: `--data.crop_size [256,256]`. `seg fit -c FILE "
         "--print_config` prints what a run would use.\n"
     ]
-    keys = options(help_text("fit", "--help"))
+    keys = options(help_text("fit", "--help-all"))
     for prefix, title in GROUPS.items():
         own = [k for k in keys if (k.split(".")[0] if "." in k else "") == prefix]
         head = ["| key | default | what it does |", "| --- | --- | --- |"]

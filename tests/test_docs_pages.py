@@ -1,5 +1,6 @@
 """The pages of the documentation lead to each other, and none is lost."""
 
+import math
 import re
 from pathlib import Path
 
@@ -36,3 +37,21 @@ def test_every_page_is_in_the_contents():
         listed |= {(page.parent / name).resolve().relative_to(DOCS).as_posix() for name in names}
     pages = {page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES}
     assert listed == pages - {"index"} | GENERATED
+
+
+def test_the_example_of_focal_loss_has_the_numbers_of_its_page():
+    page = (DOCS / "explanation" / "focal_loss.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    found = {}
+    exec(code, found)  # trusted: it is our own documentation
+    p_t = [0.9, 0.2, 0.9]
+    cross_entropy = [-math.log(p) for p in p_t]
+    focal = [(1 - p) ** 2 * loss for p, loss in zip(p_t, cross_entropy, strict=True)]
+    weighted = (3 * cross_entropy[0] + 3 * cross_entropy[1] + cross_entropy[2]) / 7
+    assert found["cross_entropy"].flatten().tolist() == pytest.approx(cross_entropy, rel=1e-5)
+    assert found["focal"].flatten().tolist() == pytest.approx(focal, rel=1e-4)
+    assert float(found["weighted"]) == pytest.approx(weighted, rel=1e-5)
+    assert [f"{x:.4f}" for x in cross_entropy] == ["0.1054", "1.6094", "0.1054"]
+    assert [f"{x:.5f}" for x in focal] == ["0.00105", "1.03004", "0.00105"]
+    assert "0.7500" in page and f"{weighted:.4f}" == "0.7500"
+    assert "0.6067" in page and f"{sum(cross_entropy) / 3:.4f}" == "0.6067"
