@@ -68,7 +68,7 @@ def survey_images(
             else:
                 sizes.append(result)
     if not sizes:
-        return ImageSurvey("no image can be read", (), (), tuple(faults))
+        return ImageSurvey("no image can be used", (), (), tuple(faults))
     settings = [*_sample_settings(images), *_size_settings(sizes, num_train)]
     return ImageSurvey(_sizes_in_words(sizes), tuple(sizes), tuple(settings), tuple(faults))
 

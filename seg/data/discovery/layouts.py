@@ -99,6 +99,8 @@ def find_layout(root: Path, paths: Sequence[PurePosixPath]) -> Layout | None:
     if found is not None:
         return found
     series = find_series(paths, "whole")
+    if (found := _by_names(series)) is not None:
+        return found
     matches = [match for i, m in permutations(series, 2) if (match := _matched(i, m)).pairs]
     matches = [match for match in matches if _is_oriented(root, match)]
     return replace(_layout(matches), by_look=True) if matches else None

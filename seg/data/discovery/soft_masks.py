@@ -18,6 +18,9 @@ _FEW_PIXELS = 16
 """Pixels in areas below which a label is none."""
 _BETWEEN = 0.4
 """Share of the pixels that may lie between areas."""
+_DARK = 64
+"""Distance from black or white up to which a grey is near it."""
+_NEARLY_ALL = 0.95
 _LEVELS = 3
 """Grey levels between two that fill areas, from which edges are soft."""
 _COLOURS = 8
@@ -64,11 +67,22 @@ def _soft_greys(contents: Contents, known: KnownLabels) -> MaskSurvey | None:
         return None
     kind = _kind(contents, "grey levels")
     levels = sorted(code & 255 for code in peaks)
+    if len(levels) < 2 and _are_black_and_white(codes):
+        return _threshold(kind, 0, 255)
     if len(levels) < 2:
         return refused(kind, "The values of the classes cannot be told apart; save masks as PNG.")
     if len(levels) > 2:
         return _nearest(kind, contents, codes, peaks, known)
     return _threshold(kind, *levels)
+
+
+def _are_black_and_white(tallies: Mapping[int, Tally]) -> bool:
+    """Whether nearly all greys are near black or near white, though what is white is too thin."""
+    values = np.array([code & 255 for code in tallies])
+    pixels = np.array([tally.pixels for tally in tallies.values()])
+    near = (values < _DARK) | (values > 255 - _DARK)
+    ends = values.min() < _DARK / 2 and values.max() > 255 - _DARK / 2
+    return bool(ends and pixels[near].sum() >= _NEARLY_ALL * pixels.sum())
 
 
 def _threshold(kind: str, low: float, high: float) -> MaskSurvey:

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -59,17 +60,20 @@ def _comment(text: str, indent: str = "") -> list[str]:
 def _lines(setting: Setting) -> Iterator[str]:
     if setting.reason:
         yield from _comment(setting.reason, "  ")
-    flow = yaml.safe_dump(
-        {setting.key: setting.value}, default_flow_style=True, width=10**9, allow_unicode=True
-    ).strip()[1:-1]
+    flow = _flow({setting.key: setting.value})
     if len(flow) < _WIDTH - 2 or not isinstance(setting.value, list | dict):
         yield f"  {flow}"
         return
     yield f"  {setting.key}:"
-    items = setting.value.items() if isinstance(setting.value, dict) else None
-    for item in setting.value if items is None else items:
-        one = item if items is None else dict([item])
-        text = yaml.safe_dump(
-            [one], default_flow_style=True, width=10**9, allow_unicode=True
-        ).strip()[1:-1]
-        yield f"    {text.strip('{}')}" if items is not None else f"    - {text}"
+    if isinstance(setting.value, dict):
+        yield from (f"    {_flow({key: value})}" for key, value in setting.value.items())
+    else:
+        yield from (f"    - {_flow([value])}" for value in setting.value)
+
+
+def _flow(value: Any) -> str:
+    """A list or a mapping in one line, without its brackets."""
+    text: str = yaml.safe_dump(
+        value, default_flow_style=True, sort_keys=False, width=10**9, allow_unicode=True
+    )
+    return text.strip()[1:-1]

@@ -17,7 +17,7 @@ TABLE_SIZE = 2**16
 _RANGE = re.compile(r"\s*(-?\d+)\s*(?:-\s*(-?\d+)\s*)?")
 _IGNORE = "ignore"
 _NAN = "nan"
-QUESTION = "?"
+QUESTION = "???"
 """Stands in a configuration for what its user has to fill in."""
 
 

@@ -10,7 +10,7 @@ import yaml
 from seg.data import SegmentationDataModule
 from tests.cli.test_app import seg
 from tests.conftest import LIGHT, SMALL
-from tests.data.discovery import folders
+from tests.data.discovery import folders, formats
 from tests.data.discovery.folders import NUMBERS, coloured, write
 
 STEPS = [*LIGHT, *[option for option in SMALL if "data." not in option], "--data.num_workers=0"]
@@ -38,60 +38,9 @@ def contents(root):
     return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in root.rglob("*")}
 
 
-def two_folders(root):
-    write(root, "images/{}.jpg", "masks/{}.png", NUMBERS)
-
-
-def inside_splits(root):
-    for split in ("train", "val", "test"):
-        write(root, f"images/{split}/{{}}.jpg", f"masks/{split}/{{}}.png", NUMBERS[:4])
-
-
-def outside_splits(root):
-    for split in ("train", "valid"):
-        write(root, f"{split}/images/{{}}.jpg", f"{split}/masks/{{}}.png", NUMBERS[:4])
-
-
-def train_and_test_only(root):
-    for split in ("train", "test"):
-        write(root, f"{split}/{{}}.jpg", f"{split}_masks/{{}}_mask.gif", NUMBERS[:8])
-
-
-def black_and_white(root):
-    write(root, "{}_image.png", "{}_annotation.png", NUMBERS, values=(0, 255))
-
-
-def colours(root):
-    write(root, "IMG_{}.jpg", "GT_{}.png", NUMBERS, coloured)
-
-
-def patients(root):
-    names = [f"patient{i}_slice{j:02}" for i in range(6) for j in range(3)]
-    write(root, "{}.tif", "{}_lab.tif", names)
-
-
-def voc(root):
-    write(root, "JPEGImages/{}.jpg", "SegmentationClass/{}.png", NUMBERS)
-    folder = root / "ImageSets/Segmentation"
-    folder.mkdir(parents=True)
-    (folder / "train.txt").write_bytes(b"\xef\xbb\xbf001\r\n002\r\n003\r\n")
-    (folder / "val.txt").write_bytes(b"004\r\n005\r\n")
-    (folder / "trainval.txt").write_text("\n".join(NUMBERS[:5]))
-
-
-FOLDERS = [two_folders, inside_splits, outside_splits, train_and_test_only, black_and_white]
-
-
-def folders_of_patients(root):
-    for patient in range(5):
-        write(root, f"p{patient}/images/{{}}.png", f"p{patient}/masks/{{}}.png", NUMBERS[:3])
-
-
-FOLDERS += [colours, patients, voc, folders_of_patients]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("make", FOLDERS, ids=lambda make: make.__name__)
+@pytest.mark.filterwarnings("ignore:no pixel of class")  # that the folder names and does not show
+@pytest.mark.parametrize("make", formats.FORMATS, ids=lambda make: make.__name__)
 def test_a_folder_is_audited_and_trained_on_without_an_edit(root, make, capsys):
     make(root)
     before = contents(root)
@@ -113,7 +62,7 @@ def pairs_of(role):
 
 
 def test_a_published_test_split_stays_and_training_gives_the_validation_split(root):
-    train_and_test_only(root)
+    formats.train_and_test_only(root)
     assert seg("init", root) == 0
     images = {role: {str(p.relative_to(root)) for p in pairs_of(role).images}
               for role in ("train", "val", "test")}  # fmt: skip
@@ -123,7 +72,7 @@ def test_a_published_test_split_stays_and_training_gives_the_validation_split(ro
 
 
 def test_slices_of_a_patient_stay_in_one_split(root):
-    patients(root)
+    formats.patients(root)
     assert seg("init", root) == 0
     of = {role: {name.split("_")[0] for name in pairs_of(role).names}
           for role in ("train", "val", "test")}  # fmt: skip
@@ -132,7 +81,7 @@ def test_slices_of_a_patient_stay_in_one_split(root):
 
 
 def test_lists_with_a_byte_order_mark_are_taken_as_they_are(root):
-    voc(root)
+    formats.voc(root)
     assert seg("init", root) == 0
     assert data_of()["split_files"] == "ImageSets/Segmentation/{split}.txt"
     assert pairs_of("val").names == ("004", "005")
@@ -148,7 +97,7 @@ def test_a_number_in_two_lists_is_left_out_of_training(root, capsys):
 
 
 def test_the_classes_are_the_masks_values_or_colours(root):
-    black_and_white(root)
+    formats.black_and_white(root)
     assert seg("init", root) == 0
     assert data_of()["class_names"] == ["background", "object"]
     assert data_of()["label_map"] == {0: 0, 255: 1}
@@ -183,8 +132,49 @@ def test_a_class_that_only_validation_shows_stops_a_training(root, capsys):
     assert "class_2: in no training image" in capsys.readouterr().out
 
 
+def test_a_random_division_is_that_which_was_judged(root):
+    formats.two_folders(root)
+    assert seg("init", root) == 0
+    assert [*data_of()["split_fractions"]] == ["train", "val", "test"]
+    assert [len(pairs_of(role)) for role in ("train", "val", "test")] == [6, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("make", "lines"),
+    [
+        (formats.soft_edges, {"class_names": ["background", "object"], "mask_threshold": 127}),
+        (formats.jpeg_masks, {"class_names": ["background", "object"], "mask_threshold": 127}),
+        (formats.cvat, {"class_names": ["background", "rust", "paint", "never"]}),
+        (formats.roboflow, {"class_names": ["background", "weed", "crop"], "val_split": "valid"}),
+        (formats.nnunet, {"class_names": ["background", "liver", "tumour"]}),
+        (formats.ade20k, {"label_map": {0: "ignore", 1: 0, 2: 1}, "train_split": "training"}),
+        (formats.from_one, {"label_map": {1: 0, 2: 1, 3: 2}, "in_channels": 4}),
+        (formats.voc, {"masks": "SegmentationClass"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_lines_are_those_that_the_format_needs(root, make, lines):
+    make(root)
+    assert seg("init", root) == 0
+    assert {key: data_of()[key] for key in lines} == lines
+
+
+def test_what_cannot_be_known_is_asked_and_refused_in_the_same_words(root, capsys):
+    write(root, "images/{}.jpg", "masks/{}.png", NUMBERS, values=(0, 1, 200))
+    assert seg("init", root) == 1
+    words = "what is 200?"
+    assert words in capsys.readouterr().out
+    assert words in Path("mine.yaml").read_text(encoding="utf-8")
+    assert data_of()["label_map"] == {200: "???"}
+    assert seg("fit", "-c", "mine.yaml", *STEPS) == 2
+    assert words in capsys.readouterr().err
+    text = Path("mine.yaml").read_text(encoding="utf-8").replace("'???'", "ignore")
+    Path("mine.yaml").write_text(text, encoding="utf-8")
+    assert seg("audit", "-c", "mine.yaml") == 0
+
+
 def test_another_file_is_not_written_over_without_a_word(root, capsys):
-    two_folders(root)
+    formats.two_folders(root)
     Path("mine.yaml").write_text("mine")
     assert seg("init", root) == 2
     assert Path("mine.yaml").read_text() == "mine"
@@ -194,14 +184,14 @@ def test_another_file_is_not_written_over_without_a_word(root, capsys):
 
 
 def test_the_yaml_is_not_written_into_the_folder(root, capsys):
-    two_folders(root)
+    formats.two_folders(root)
     os.chdir(root)
     assert seg("init", ".") == 2
     assert "in which nothing is changed" in capsys.readouterr().err
 
 
 def test_what_stops_a_training_is_told(root, capsys):
-    two_folders(root)
+    formats.two_folders(root)
     (root / "masks/001.png").unlink()
     (root / "images/002.jpg").write_bytes(b"no picture")
     folders.save(root / "masks/003.png", folders.index_mask(3, size=(40, 40)))

@@ -27,18 +27,12 @@ def picture(number, mask):
 def save(path: Path, array, **options):
     """Write a picture by its extension; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    image.save(path, **options)
 
 
 def coloured(mask):
     return np.array(COLOURS, np.uint8)[mask]
-
-
-def with_palette(path: Path, mask):
-    image = Image.fromarray(mask)
-    image.putpalette([part for colour in COLOURS for part in colour])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path)
 
 
 def write(root: Path, image: str, mask: str, names, code=lambda mask: mask, values=(0, 1, 2)):

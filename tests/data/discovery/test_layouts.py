@@ -32,6 +32,7 @@ def layout_of(root):
         ("imagesTr/{}_0000.png", "labelsTr/{}.png", ("imagesTr/{stem}_0000", "labelsTr")),
         ("JPEGImages/{}.jpg", "SegmentationClass/{}.png", ("JPEGImages", "SegmentationClass")),
         ("a/{}.jpg", "b/{}.png", ("a", "b")),
+        ("scenes/{}.jpg", "gt/{}.png", ("scenes", "gt")),
         ("images/{}.jpg", "masks/mask_{}.png", ("images", "masks/mask_{stem}")),
         ("segmentation/images/{}.jpg", "segmentation/masks/{}.png",
          ("segmentation/images", "segmentation/masks")),

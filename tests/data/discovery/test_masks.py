@@ -189,7 +189,7 @@ def test_a_value_that_may_be_a_class_or_none_is_asked_for(
     words = f"data.label_map: what is {levels[-1]}? Write a class id or ignore."
     assert found.questions == (words,)
     (line,) = [line for line in found.settings if line.key == "label_map"]
-    assert line.value[levels[-1]] == "?" and words in line.reason
+    assert line.value[levels[-1]] == "???" and words in line.reason
     with pytest.raises(InputError) as error:
         labels(found)
     assert str(error.value) == words
