@@ -23,7 +23,18 @@ _OF_NO_USE = (
     ".isinstance.treespec, LeafSpec",  # between lightning 2.6 and torch 2.14
     ".*callbacks used to create the checkpoint need to be provided",  # evaluation needs none
     "Checkpoint directory .* exists and is not empty",  # of a run that is resumed
+    ".*does not have many workers",  # data.num_workers has a default by the cores
+    ".*is smaller than the logging interval",  # the means of the epoch are logged
 )
+_SAID_ELSEWHERE = (
+    "💡 Tip: For seamless cloud logging",  # an advert
+    "Seed set to",
+    "GPU available: ",  # one that is not used is warned of
+    "TPU available: ",
+    "Loading `train_dataloader`",
+    "`Trainer.fit` stopped: `max_epochs=",
+)
+"""Beginnings of Lightning's messages that tell nothing beside what `seg` tells."""
 
 
 def _show_messages() -> None:
@@ -34,8 +45,12 @@ def _show_messages() -> None:
     logger.setLevel(logging.INFO)
     for message in _OF_NO_USE:
         warnings.filterwarnings("ignore", message)
-    lightnings = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    lightnings.addFilter(lambda record: "litlogger" not in record.getMessage())  # an advert
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(_is_new)
+
+
+def _is_new(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_SAID_ELSEWHERE)
 
 
 def _imported(module: str) -> ModuleType:

@@ -40,6 +40,7 @@ from seg.networks import hub_in_one_line
 from seg.prediction.label_images import PredictionWriter
 from seg.report.callbacks import RunReport
 from seg.report.end_of_fit import print_end_of_fit
+from seg.report.progress import progress
 from seg.report.provenance import Provenance, results_folder
 from seg.training.preflight import check_finders
 
@@ -204,7 +205,9 @@ class SegCLI(LightningCLI):
             report = RunReport(self._output, provenance=self._provenance)
             writes_labels = self.subcommand == "predict"
             callbacks = [UnevenEvaluation(), self._writer if writes_labels else report]
-        self.trainer_defaults["callbacks"] = callbacks
+        options, shown = progress(self._get(self.config_init, "trainer"), self.subcommand == "fit")
+        kwargs |= options
+        self.trainer_defaults["callbacks"] = callbacks + shown
         trainer = super().instantiate_trainer(**kwargs)
         check_finders(trainer, self.datamodule)
         if self.subcommand == "fit":
