@@ -13,13 +13,14 @@ from seg.cli.command_table import COMMANDS, CONFIG
 OF_RUN = ""
 """The default of an option that is the run's own."""
 _COLUMNS = 80
+_WITHOUT_YAML = ("init", "export")
 
 
 class Option(NamedTuple):
     """An option as the help shows it.
 
     Args:
-        name: As in a YAML, without dashes.
+        name: As in a YAML, without dashes; in capitals where it is given without its name.
         default: Its value where it is left out; of a class, its path. `OF_RUN` where a checkpoint
             carries it.
         says: What it sets, in a sentence or two.
@@ -138,6 +139,13 @@ _PREDICTION: Sections = {
 }
 
 SHORT: dict[str, Sections] = {
+    "init": {
+        "data": (Option("FOLDER", None, "Of images and masks; nothing in it is changed."),),
+        "results": (
+            Option("output", "mine.yaml", "The YAML that is written."),
+            Option("overwrite", False, "Write it though it exists."),
+        ),
+    },
     "fit": _FIT,
     "validate": _EVALUATION,
     "test": _EVALUATION,
@@ -189,8 +197,9 @@ def short_help(command: str) -> str:
     """What `seg COMMAND --help` prints, in at most 80 columns."""
     groups = SHORT[command]
     width = 4 + max(len(option.name) for options in groups.values() for option in options)
-    lines = [f"usage: seg {command} [--OPTION VALUE]...", "", COMMANDS[command].summary]
-    if command != "export":  # which takes no YAML
+    given = "FOLDER " if command == "init" else ""
+    lines = [f"usage: seg {command} {given}[--OPTION VALUE]...", "", COMMANDS[command].summary]
+    if command not in _WITHOUT_YAML:
         lines += ["", *_lines(_CONFIG, width)]
     for heading, options in groups.items():
         lines += ["", f"{heading}:"]
@@ -199,10 +208,11 @@ def short_help(command: str) -> str:
 
 
 def _lines(option: Option, width: int) -> list[str]:
-    is_shown = option.default not in (None, [], False, OF_RUN) or option.default == 0
+    is_shown = option.default is not False and option.default not in (None, [], OF_RUN)
     default = f" Default: {_text(option.default)}." if is_shown else ""
     text = wrap(f"{option.says}{default}", _COLUMNS - width - 4, break_on_hyphens=False)
-    name = f"-c, --{option.name}" if option is _CONFIG else f"--{option.name}"
+    dashes = "-c, --" if option is _CONFIG else "" if option.name.isupper() else "--"
+    name = f"{dashes}{option.name}"
     names = [name, *[""] * (len(text) - 1)]
     return [f"  {name:{width}}{line}" for name, line in zip(names, text, strict=True)]
 

@@ -52,7 +52,7 @@ def test_every_option_of_the_help_is_one_of_the_parser_with_that_default(name, p
     defaults = parser_of(name).get_defaults()
     for options in SHORT[name].values():
         for option in options:
-            value = value_of(defaults, option.name)
+            value = value_of(defaults, option.name.lower())
             if option.default != OF_RUN:
                 assert option.default == value, option.name
 
