@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from seg.data.dataset import SegmentationDataset
 from seg.data.discovery.division import Division, divide
+from seg.data.discovery.groups import divided_groups
 from seg.data.discovery.images import survey_images
 from seg.data.discovery.known_data_sets import known_data_set, with_priority
 from seg.data.discovery.label_files import read_label_files
@@ -88,6 +89,7 @@ def look_at(root: Path, progress: Progress) -> Found:
     num_train = len(division.keys["train"])
     of_images = survey_images(images, masks, num_train, progress("sizes", len(images)))
     lonely, ignored = _lonely(root, layout, division)
+    divided = divided_groups({role: [name for _, name in of] for role, of in division.keys.items()})
     absent, allowed = _absent(of_masks, known, layout, division, pixels)
     faults = [*lonely, *splits.faults, *of_images.faults, *of_masks.faults, *unread, *absent]
     return Found(
@@ -108,7 +110,7 @@ def look_at(root: Path, progress: Progress) -> Found:
         division.lists,
         of_masks.questions,
         tuple(dict.fromkeys(faults)),
-        (*splits.remarks, *of_masks.remarks, *ignored),
+        (*splits.remarks, *divided, *of_masks.remarks, *ignored),
     )
 
 

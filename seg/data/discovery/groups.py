@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _FEWEST = 3
@@ -15,9 +15,11 @@ _OWNERS = (
     "vol|scan|study|site|plot|field|scene|slide|wsi|series|flight|run|day"
 )
 
+_COPIES = r"^(.+)\.rf\.[0-9a-f]+"  # that Roboflow augmented
+_OWNED = rf"(?i)(?:^|/|[_-])((?:{_OWNERS})[_-]?\d+)"
 _EXPRESSIONS = (
-    r"^(.+)\.rf\.[0-9a-f]+",  # copies that Roboflow augmented
-    rf"(?i)(?:^|/|[_-])((?:{_OWNERS})[_-]?\d+)",
+    _COPIES,
+    _OWNED,
     r"^(.+)/",
     r"^(?!(?:19|20)\d\d[_-])([^/]*?\d[^/]*?)[_-](?:[A-Za-z]+[_-]?)?\d+$",  # but no year
 )
@@ -59,3 +61,26 @@ def find_groups(names: Sequence[str]) -> Groups | None:
         if len(counts) >= _FEWEST and several >= _TOGETHER * len(names):
             return Groups(expression, of)
     return None
+
+
+def divided_groups(names: Mapping[str, Sequence[str]]) -> list[str]:
+    """Says which owners, such as patients, and which copies of an image are in several splits.
+
+    Args:
+        names: Of the images of each split.
+    """
+    lines = []
+    for expression in (_COPIES, _OWNED):
+        of = {
+            split: {match[1] for name in found if (match := re.search(expression, name))}
+            for split, found in names.items()
+        }
+        for split in [split for split in of if split != "train"]:
+            both = sorted(of.get("train", set()) & of[split])
+            if both:
+                more = f" and {len(both) - 1} more" if len(both) > 1 else ""
+                lines.append(
+                    f"{both[0]}{more}: in train and in {split}, so scores of {split} will be "
+                    "higher than on new data; see seg split --group."
+                )
+    return lines

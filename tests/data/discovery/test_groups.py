@@ -2,7 +2,7 @@
 
 import pytest
 
-from seg.data.discovery.groups import find_groups
+from seg.data.discovery.groups import divided_groups, find_groups
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,10 @@ def test_images_of_one_owner_are_a_group(names, group):
 )
 def test_numbers_alone_are_no_groups(names):
     assert find_groups(names) is None
+
+
+def test_a_patient_in_two_splits_is_told():
+    names = {"train": ["patient1_1", "patient2_1"], "val": ["patient2_2"], "test": ["patient3_1"]}
+    (line,) = divided_groups(names)
+    assert line.startswith("patient2: in train and in val, so scores")
+    assert not divided_groups({"train": ["a1"], "val": ["a2"]})
