@@ -76,6 +76,8 @@ class LearntWeights(SegmentationLoss):
 
 
 BATCH, SIDE = 8, 12
+SPLITS = [(1, 1), (1, 4), (2, 2), (4, 1), (4, 2)]
+"""Ranks, and micro-batches of each: the whole, either way alone, and both at once."""
 WEIGHTS = [0.2, 1.0, 7.0]
 LOSSES = {
     "cross_entropy": lambda: CrossEntropyLoss(),
@@ -251,6 +253,9 @@ def main(folder, rank, ranks, port):
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(1)
     results = {
-        (name, micro): one_step(name, micro, rank, ranks) for name in LOSSES for micro in (1, 2, 4)
+        (name, micro): one_step(name, micro, rank, ranks)
+        for name in LOSSES
+        for size, micro in SPLITS
+        if size == ranks
     }
     torch.save(results, Path(folder) / f"{ranks}.{rank}.pt")
