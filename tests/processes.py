@@ -126,13 +126,14 @@ def start_ranks(
     count: int,
     *args: Any,
     cwd: Path,
-    strategy: str = "ddp",
+    strategy: str | None = "ddp",
     slurm: bool = False,
     **environment: str,
 ) -> list[Run]:
     """Start the ranks of a run as an outer launcher does: torchrun, or srun."""
     port, size = str(free_port()), str(count)
-    given = [*args, f"--trainer.strategy={strategy}", f"--trainer.devices={count}"]
+    given = [*args, f"--trainer.devices={count}"]
+    given += [f"--trainer.strategy={strategy}"] if strategy else []
     runs = []
     for rank in map(str, range(count)):
         if slurm:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import SMALL, SYNTHETIC
+from tests.conftest import LIGHT, SMALL, SYNTHETIC
 from tests.processes import LIMIT, start, start_ranks
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ def per_class(folder):
 def two_rank_run(camvid_like, tmp_path_factory):
     """A run of two ranks, its working folder and its result."""
     folder = tmp_path_factory.mktemp("two")
-    given = ["--data.root", camvid_like, "--trainer.max_epochs=2", "--name", "two"]
+    given = ["--data.root", camvid_like, "--trainer.max_epochs=2", "--name", "two", *LIGHT]
     loss = ["-c", ROOT / "configs/loss/weighted_cross_entropy.yaml"]
     result = seg("fit", *CAMVID, *loss, *given, *TWO_RANKS, cwd=folder)
     assert result.returncode == 0, result.stderr
@@ -92,13 +92,14 @@ def test_a_run_ends_with_the_same_weights_on_one_rank_and_on_two_with_micro_batc
 
 
 def test_freezing_on_two_ranks_needs_a_strategy_that_allows_for_it(camvid_like, tmp_path):
-    given = [*CAMVID, "--data.root", camvid_like, *TWO_RANKS, "--model.freeze_encoder_epochs=1"]
-    refused = seg("fit", *given, cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "set --trainer.strategy ddp_find_unused_parameters_true" in refused.stderr
-    allowed = ["--trainer.strategy=ddp_find_unused_parameters_true", "--trainer.max_epochs=2"]
-    result = seg("fit", *given, *allowed, "--name", "frozen", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    given = [*CAMVID, "--data.root", camvid_like, *LIGHT, "--model.freeze_encoder_epochs=1"]
+    refused = start_ranks(2, "fit", *given, cwd=tmp_path)
+    assert [rank.wait() for rank in refused] == [2, 2]
+    allowed = "ddp_find_unused_parameters_true"
+    assert f"set --trainer.strategy {allowed}" in refused[0].text
+    more = ["--trainer.max_epochs=2", "--name=frozen"]
+    ranks = start_ranks(2, "fit", *given, *more, cwd=tmp_path, strategy=allowed)
+    assert [rank.wait() for rank in ranks] == [0, 0], [rank.text for rank in ranks]
     last = tmp_path / "runs" / "frozen" / "version_0" / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == 4
 
@@ -112,8 +113,8 @@ def test_a_truncated_image_ends_the_run_with_its_name_and_keeps_what_was_written
             (root / folder).mkdir(parents=True)
             for path in (camvid_like / folder).iterdir():
                 (root / folder / path.name).write_bytes(path.read_bytes())
-    given = ["--data.root", root, "--name", "cut"]
-    assert seg("fit", *CAMVID, *given, cwd=tmp_path).returncode == 0
+    given = ["--data.root", root, "--name", "cut", *LIGHT]
+    assert start("fit", *CAMVID, *given, cwd=tmp_path).wait() == 0
     run = tmp_path / "runs" / "cut" / "version_0"
     before = per_class(run)
     cut = root / "train" / "03.jpg"
@@ -121,9 +122,9 @@ def test_a_truncated_image_ends_the_run_with_its_name_and_keeps_what_was_written
     last = run / "checkpoints" / "last.ckpt"
     # in a loader's worker, as it is in use
     more = ["--trainer.max_epochs=2", "--data.num_workers=1"]
-    result = seg("fit", "--ckpt_path", last, *more, cwd=tmp_path)
-    assert result.returncode == 2
-    error = result.stderr.strip().splitlines()[-1]
+    resumed = start("fit", "--ckpt_path", last, *more, cwd=tmp_path)
+    assert resumed.wait() == 2
+    error = resumed.text.strip().splitlines()[-1]
     assert error.startswith("seg: error: ")
     assert "03.jpg" in error
     assert "Traceback" not in error

@@ -22,7 +22,7 @@ from seg.cli import app as cli
 from seg.distributed.sharding import ShardedStrategy, shard
 from seg.errors import InputError
 from tests.conftest import SYNTHETIC
-from tests.processes import LIMIT, free_port
+from tests.processes import LIMIT, free_port, start_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -30,19 +30,13 @@ ROOT = Path(__file__).resolve().parents[2]
 LAST = "version_0/checkpoints/last.ckpt"
 UNET = ["-c", str(ROOT / "configs/network/unet_small.yaml")]
 CPU = ["--trainer.accelerator=cpu", "--trainer.sync_batchnorm=false", "--trainer.precision=32-true"]
-SHARDED = ["-c", str(ROOT / "configs/trainer/fsdp.yaml"), "--trainer.devices=2", *CPU]
+SHARDED = ["-c", str(ROOT / "configs/trainer/fsdp.yaml"), *CPU]
 # all that may differ from one device is rounding: no batch norm, no state that divides by itself
 EXACT = ["--model.network=tests.distributed.test_scale.Network", "--model.encoder_lr_factor=0.5"]
 EXACT += ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0.1"]
 EXACT += ["--model.optimizer.momentum=0.9"]
 EXACT += ["--model.lr_scheduler=torch.optim.lr_scheduler.ConstantLR"]
 UNEVEN = ["--data.synthetic_length=12", "--data.eval_batch_size=1"]
-RANK = """
-import json, sys
-from seg.cli.app import main
-for args in json.loads(sys.argv[1]):
-    assert main(args) == 0, args
-"""
 
 
 class Network(nn.Module):
@@ -104,9 +98,9 @@ def runs(tmp_path_factory):
         ["fit", *SHARDED, *SYNTHETIC, *UNET, *UNEVEN, "--name", "unet"],
         ["test", "--ckpt_path", f"runs/unet/{LAST}", *SHARDED, "--output", "both"],
     ]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    ranks = [place | {"LOCAL_RANK": str(rank)} for rank in range(2)]
-    run_together([[sys.executable, "-c", RANK, json.dumps(jobs)]] * 2, ranks, folder)
+    for job in jobs:
+        ranks = start_ranks(2, *job, cwd=folder, strategy=None)
+        assert [rank.wait() for rank in ranks] == [0, 0], [rank.text for rank in ranks]
     return folder / "runs"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from seg.errors import InputError, describe
-from tests.conftest import SMALL, SYNTHETIC
+from tests.conftest import LIGHT, SMALL, SYNTHETIC
 from tests.processes import LIMIT, free_port, start_ranks
 
 pytestmark = pytest.mark.slow
@@ -107,7 +107,7 @@ def cut(camvid_like, tmp_path):
     root = shutil.copytree(camvid_like, tmp_path / "data")
     image = root / "val" / "01.jpg"  # rank 0 takes 00 and 02
     image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
-    return ["-c", ROOT / "configs/data/camvid.yaml", "--data.root", root, *SMALL]
+    return ["-c", ROOT / "configs/data/camvid.yaml", "--data.root", root, *SMALL, *LIGHT]
 
 
 @pytest.mark.parametrize("strategy", ["ddp", SHARDED], ids=["ddp", "sharded"])
