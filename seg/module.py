@@ -21,7 +21,7 @@ from seg.losses.arguments import ClassValues
 from seg.networks import load_encoder_weights, load_network_weights, normalisation
 from seg.training.divergence import Divergence
 from seg.training.epoch_means import reseed
-from seg.training.optim import PolynomialDecay, optimizer_and_schedule
+from seg.training.optim import optimizer_and_schedule
 from seg.training.pixel_counts import fill_waiting, fill_weights
 from seg.training.preflight import (
     check_batch,
@@ -31,6 +31,7 @@ from seg.training.preflight import (
     check_settings,
     warn_of_slow_bf16,
 )
+from seg.training.schedules import PolynomialDecay
 from seg.training.split_scores import SplitScores
 from seg.training.step import Share, step_loss
 from seg.training.telemetry import Telemetry
@@ -67,8 +68,7 @@ class SegmentationModule(PixelClassifier, StoredModule):
             name on the hub that the network's constructor knows, such as imagenet.
         init_from: Checkpoint of another run whose network's weights to start from. A head of
             another number of classes is made anew.
-        freeze_encoder_epochs: Epochs for which the encoder is not trained and its batch norm
-            stays in eval mode.
+        freeze_encoder_epochs: Epochs in which the encoder, with its batch norm, is not trained.
         encoder_lr_factor: Learning rate of the encoder, as a multiple of the others'.
         micro_batch_size: Images that go through the network at a time on each device, when its
             share of data.batch_size takes too much memory; the step stays the same, but for batch

@@ -1,5 +1,5 @@
-"""Public path of `seg.training.optim`."""
+"""Public path of `seg.training.schedules`."""
 
-from seg.training.optim import PolynomialDecay
+from seg.training.schedules import CosineDecay, PolynomialDecay
 
-__all__ = ["PolynomialDecay"]
+__all__ = ["CosineDecay", "PolynomialDecay"]

@@ -27,6 +27,7 @@ OWNED = {
     "network": [("model", "network"), ("model", "encoder_lr_factor")],
     "optimizer": [("model", "optimizer"), ("model", "lr_scheduler")],
     "trainer": [("trainer",), ("checkpoint",)],
+    "callbacks": [("trainer", "callbacks+")],
     "experiment": [("data",), ("model",), ("trainer",), ("checkpoint",)],
 }
 # on a machine of any kind, one process, a few steps

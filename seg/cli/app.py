@@ -25,6 +25,8 @@ _OF_NO_USE = (
     "Checkpoint directory .* exists and is not empty",  # of a run that is resumed
     ".*does not have many workers",  # data.num_workers has a default by the cores
     ".*is smaller than the logging interval",  # the means of the epoch are logged
+    ".*WeightAveraging callback with a model that overrides the configure_model",  # for FSDP only
+    "SWA is currently only supported every epoch",  # it swaps the schedule for one by epochs
 )
 _SAID_ELSEWHERE = (
     "💡 Tip: For seamless cloud logging",  # an advert

@@ -105,7 +105,7 @@ _FIT: Sections = {
         Option("model.optimizer.lr", 0.001, "Learning rate."),
         Option(
             "model.lr_scheduler",
-            "seg.training.optim.PolynomialDecay",
+            "seg.training.schedules.PolynomialDecay",
             "Class of the schedule, stepped after each optimiser step.",
         ),
     ),

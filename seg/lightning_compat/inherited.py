@@ -114,7 +114,7 @@ INHERITED = (
     ),
     Inherited(
         "torch.optim.lr_scheduler.LRScheduler",
-        *("_last_lr", None, "training/optim.py"),
+        *("_last_lr", None, "training/schedules.py"),
         "what is logged as the rate; a schedule sets it itself",
     ),
     Inherited(

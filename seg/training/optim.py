@@ -1,4 +1,4 @@
-"""Learning-rate schedules by optimiser step, and parameter groups for fine-tuning."""
+"""Optimisers with their schedules, and parameter groups for fine-tuning."""
 
 import inspect
 import logging
@@ -12,7 +12,6 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
-    LambdaLR,
     LRScheduler,
     OneCycleLR,
     PolynomialLR,
@@ -20,59 +19,9 @@ from torch.optim.lr_scheduler import (
 )
 
 from seg.errors import InputError
+from seg.training.schedules import Decay
 
 log = logging.getLogger(__name__)
-
-
-class PolynomialDecay(LambdaLR):
-    """Linear warm-up, then polynomial decay to zero: lr · (1 - t / T)^power over the T steps left.
-
-    Args:
-        optimizer: The wrapped optimiser.
-        total_steps: Optimiser steps of the whole run, warm-up included. Left out, it is the length
-            of the run.
-        power: Exponent of the decay; 0.9 is usual in semantic segmentation, 1 is linear.
-        warmup_steps: Optimiser steps of linear warm-up from lr / (warmup_steps + 1).
-
-    Raises:
-        InputError: If the warm-up does not fit into the run, or a value is negative.
-
-    Reference:
-        Chen et al., DeepLab, 2018, section 4.1 ("poly" policy).
-    """
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        total_steps: int | None = None,
-        power: float = 0.9,
-        warmup_steps: int = 0,
-    ):
-        if total_steps is None:
-            raise InputError("PolynomialDecay: total_steps is None; give the steps of the run.")
-        if warmup_steps < 0 or power < 0 or warmup_steps >= total_steps:
-            raise InputError(
-                f"PolynomialDecay: warmup_steps={warmup_steps}, power={power}, "
-                f"total_steps={total_steps}; expected power >= 0 and "
-                "0 <= warmup_steps < total_steps: shorten the warm-up or train longer."
-            )
-        super().__init__(optimizer, partial(_polynomial_factor, total_steps, power, warmup_steps))
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on at a saved step, with the rate that this run, which may be longer, has there."""
-        super().load_state_dict(state_dict)
-        factors = [factor(self.last_epoch) for factor in self.lr_lambdas]
-        rates = [base * factor for base, factor in zip(self.base_lrs, factors, strict=True)]
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
-        self._last_lr = rates
-
-
-def _polynomial_factor(total_steps: int, power: float, warmup_steps: int, step: int) -> float:
-    if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    left = max(0, total_steps - step) / (total_steps - warmup_steps)
-    return float(left**power)
 
 
 def optimizer_and_schedule(
@@ -155,7 +104,7 @@ def check_schedule(
         log.warning(
             f"{name}: T_max counts optimiser steps and is {state['T_max']}; the run makes "
             f"{total_steps}, and after each T_max steps the rate rises again. For one fall over "
-            "the whole run use seg.optim.PolynomialDecay."
+            "the whole run use seg.optim.CosineDecay."
         )
     length = _length(scheduler, state)
     if length is None or length[1] >= total_steps:
@@ -164,10 +113,10 @@ def check_schedule(
     _check_finite(name, total_steps)
     after = "there is no rate" if isinstance(scheduler, OneCycleLR) else "the rate is 0"
     remedy = f"set {option} to {total_steps}"
-    if saved is not None and not isinstance(scheduler, PolynomialDecay):
+    if saved is not None and not isinstance(scheduler, Decay):
         remedy = (
             "start a new run from the checkpoint's weights with --model.init_from; a run with "
-            "seg.optim.PolynomialDecay can be resumed for longer"
+            "seg.optim.PolynomialDecay or CosineDecay can be resumed for longer"
         )
     raise InputError(
         f"{name}: {option} {steps}, and the run makes {total_steps} steps; after step {steps} "
@@ -177,9 +126,8 @@ def check_schedule(
 
 def _length(scheduler: LRScheduler, state: Mapping[str, Any]) -> tuple[str, int] | None:
     """The option that says for how many steps there is a rate, and its value."""
-    if isinstance(scheduler, PolynomialDecay):
-        decay: Any = scheduler.lr_lambdas[0]
-        return "total_steps", decay.args[0]
+    if isinstance(scheduler, Decay):
+        return "total_steps", scheduler.total_steps
     options = {OneCycleLR: "total_steps", PolynomialLR: "total_iters"}
     option = options.get(type(scheduler))
     return None if option is None else (option, state[option])

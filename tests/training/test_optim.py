@@ -1,3 +1,4 @@
+import math
 from functools import partial
 
 import pytest
@@ -8,12 +9,12 @@ from torch import nn
 
 from seg.errors import InputError
 from seg.training.optim import (
-    PolynomialDecay,
     build_scheduler,
     loss_group,
     parameter_groups,
     scale_group,
 )
+from seg.training.schedules import CosineDecay, PolynomialDecay
 
 
 def rates(scheduler, optimizer, steps, group=0):
@@ -50,10 +51,30 @@ def test_warm_up_rises_linearly_to_the_full_rate_and_the_decay_ends_at_zero():
     assert found == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 0.75, 0.5, 0.25, 0.0])
 
 
-@pytest.mark.parametrize("settings", [{"warmup_steps": 10}, {"warmup_steps": -1}, {"power": -1.0}])
-def test_a_schedule_that_does_not_fit_the_run_is_refused(settings):
-    with pytest.raises(InputError, match="total_steps=10"):
-        PolynomialDecay(sgd(), total_steps=10, **settings)
+def test_cosine_decay_equals_torchs_where_there_is_no_warm_up():
+    ours, theirs = sgd(), sgd()
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(theirs, T_max=12)
+    found = rates(CosineDecay(ours, total_steps=12), ours, 12)
+    assert found == pytest.approx(rates(reference, theirs, 12))
+
+
+def test_cosine_decay_rises_linearly_and_falls_by_half_a_cosine_to_zero():
+    optimizer = sgd(1.0)
+    found = rates(CosineDecay(optimizer, total_steps=7, warmup_steps=3), optimizer, 8)
+    half = [(1 + math.cos(math.pi * t / 4)) / 2 for t in range(5)]
+    assert found == pytest.approx([0.25, 0.5, 0.75, *half])
+
+
+@pytest.mark.parametrize("schedule", [PolynomialDecay, CosineDecay])
+@pytest.mark.parametrize("warmup_steps", [10, -1])
+def test_a_schedule_that_does_not_fit_the_run_is_refused(schedule, warmup_steps):
+    with pytest.raises(InputError, match=f"^{schedule.__name__}: .* total_steps=10"):
+        schedule(sgd(), total_steps=10, warmup_steps=warmup_steps)
+
+
+def test_a_decay_with_a_negative_power_is_refused():
+    with pytest.raises(InputError, match="power=-1"):
+        PolynomialDecay(sgd(), total_steps=10, power=-1.0)
 
 
 def test_the_length_of_the_run_is_filled_in_where_it_is_left_out():

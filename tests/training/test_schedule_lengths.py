@@ -11,7 +11,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from seg.errors import InputError
-from seg.training.optim import PolynomialDecay, build_scheduler, check_schedule
+from seg.training.optim import build_scheduler, check_schedule
+from seg.training.schedules import PolynomialDecay
 from tests.moments import SIGNALLED
 from tests.processes import start
 
