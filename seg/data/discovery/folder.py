@@ -15,7 +15,7 @@ from seg.data.discovery.groups import divided_groups
 from seg.data.discovery.images import survey_images
 from seg.data.discovery.known_data_sets import known_data_set, with_priority
 from seg.data.discovery.label_files import read_label_files
-from seg.data.discovery.layouts import Layout, find_layout
+from seg.data.discovery.layouts import Layout, find_by_look, find_layout
 from seg.data.discovery.masks import MaskSurvey, survey_masks
 from seg.data.discovery.setting import KnownLabels, Setting
 from seg.data.discovery.splits import find_splits
@@ -73,10 +73,10 @@ def look_at(root: Path, progress: Progress) -> Found:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder.")
     paths = [PurePosixPath(path.relative_to(root).as_posix()) for path in pictures(root)]
-    layout = find_layout(root, paths)
+    others = _other_files(root)
+    layout = find_layout(paths) or find_by_look(root, paths)
     if layout is None:
         raise InputError(_no_pairs(root, paths))
-    others = _other_files(root)
     splits = find_splits(root, layout, others)
     images, masks = (
         [root / path for path in of]

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from seg.data.discovery.series import SampleKey, Series, find_series
+from seg.data.discovery.series import Place, SampleKey, Series, find_series
 from seg.data.files.decoding import decode_samples
 from seg.data.files.headers import IMAGE_SUFFIXES, DataError
 
@@ -44,6 +44,7 @@ class Layout:
         lonely_masks: Masks without an image.
         others: Templates of masks, or of images, that fit as well and were not taken.
         by_look: Whether the pictures' looks said which of them are masks.
+        annotations: The JSON files that masks are in; none where these are pictures.
         nested: Whether the templates are of any picture, and only lists say what pairs.
     """
 
@@ -55,6 +56,7 @@ class Layout:
     others: tuple[str, ...] = ()
     by_look: bool = False
     nested: bool = False
+    annotations: tuple[PurePosixPath, ...] = ()
 
     @property
     def splits(self) -> list[str]:
@@ -63,7 +65,9 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class _Match:
+class Match:
+    """Two series, and the samples that are in both."""
+
     images: Series
     masks: Series
     pairs: dict[SampleKey, Pair]
@@ -83,14 +87,14 @@ class _Match:
         )
 
 
-def find_layout(root: Path, paths: Sequence[PurePosixPath]) -> Layout | None:
-    """The layout of a folder, or None if no two series of its pictures pair.
+def find_layout(paths: Sequence[PurePosixPath]) -> Layout | None:
+    """The layout of pictures whose names say that some are masks, or None.
 
     Args:
-        root: The folder.
-        paths: Its pictures, below it.
+        paths: The pictures, below the root.
     """
-    found, nested = (_by_names(find_series(paths, r)) for r in ("template", "nested"))
+    found = _by_names(find_series(paths))
+    nested = _by_names(find_series(paths, "nested")) if _may_be_nested(paths) else None
     if nested is not None and len(nested.pairs) > (
         0 if found is None else _MORE * len(found.pairs)
     ):
@@ -98,20 +102,37 @@ def find_layout(root: Path, paths: Sequence[PurePosixPath]) -> Layout | None:
         return replace(nested, images=images, masks=masks, others=(), nested=True)
     if found is not None:
         return found
+    return _by_names(find_series(paths, "whole"))
+
+
+def _may_be_nested(paths: Sequence[PurePosixPath]) -> bool:
+    """Whether a folder that says nothing is above one that says something."""
+    folders = {path.parent for path in paths}
+    return any(
+        Place.of(folder / "x").folder != Place.of(folder / "x", "nested").folder
+        for folder in folders
+    )
+
+
+def find_by_look(root: Path, paths: Sequence[PurePosixPath]) -> Layout | None:
+    """The layout of two series of which the pictures look like images and masks.
+
+    Args:
+        root: The folder.
+        paths: Its pictures, below it.
+    """
     series = find_series(paths, "whole")
-    if (found := _by_names(series)) is not None:
-        return found
-    matches = [match for i, m in permutations(series, 2) if (match := _matched(i, m)).pairs]
+    matches = [match for i, m in permutations(series, 2) if (match := matched(i, m)).pairs]
     matches = [match for match in matches if _is_oriented(root, match)]
-    return replace(_layout(matches), by_look=True) if matches else None
+    return replace(best_layout(matches), by_look=True) if matches else None
 
 
 def _by_names(series: Sequence[Series]) -> Layout | None:
     """The best match of series of which the names of one say that it is of masks."""
     masks = [one for one in series if one.kind == "mask"]
     images = [one for one in series if one.kind != "mask"]
-    matches = [match for i in images for m in masks if (match := _matched(i, m)).pairs]
-    return _layout(matches) if matches else None
+    matches = [match for i in images for m in masks if (match := matched(i, m)).pairs]
+    return best_layout(matches) if matches else None
 
 
 def whole_templates(pairs: Collection[Pair]) -> tuple[str, str]:
@@ -123,7 +144,7 @@ def whole_templates(pairs: Collection[Pair]) -> tuple[str, str]:
     return ".", "{stem}"
 
 
-def _matched(images: Series, masks: Series) -> _Match:
+def matched(images: Series, masks: Series) -> Match:
     """The samples of both; a mask may be called as its image with the extension."""
     pairs = {}
     for (split, name), mask in masks.files.items():
@@ -133,10 +154,10 @@ def _matched(images: Series, masks: Series) -> _Match:
             image = images.files.get((split, name))
         if image is not None and image != mask:
             pairs[split, name] = Pair(image, mask)
-    return _Match(images, masks, dict(sorted(pairs.items())))
+    return Match(images, masks, dict(sorted(pairs.items())))
 
 
-def _layout(matches: Iterable[_Match]) -> Layout:
+def best_layout(matches: Iterable[Match]) -> Layout:
     """The best of some matches."""
     matches = sorted(matches, key=lambda match: match.rank)
     most = max(len(match.pairs) for match in matches)
@@ -163,7 +184,7 @@ def _layout(matches: Iterable[_Match]) -> Layout:
     return Layout(one, other, pairs, images, masks, told)
 
 
-def _other(match: _Match, best: _Match, taken: set[PurePosixPath]) -> list[str]:
+def _other(match: Match, best: Match, taken: set[PurePosixPath]) -> list[str]:
     """The template of a match, if it has other masks or other images than the best and no other."""
     found = []
     if match.images.template == best.images.template:
@@ -173,7 +194,7 @@ def _other(match: _Match, best: _Match, taken: set[PurePosixPath]) -> list[str]:
     return [text for text, files in found if taken.isdisjoint(files)]
 
 
-def _is_oriented(root: Path, match: _Match) -> bool:
+def _is_oriented(root: Path, match: Match) -> bool:
     """Whether the masks look more like masks than the images do."""
     pairs = [*match.pairs.values()][:: -(-len(match.pairs) // _LOOKED_AT)]
     flat = [_flatness(root / pair.mask) - _flatness(root / pair.image) for pair in pairs]

@@ -81,8 +81,11 @@ def in_words(values: Sequence[float]) -> str:
         else:
             runs.append([value])
     texts = [
-        f"{run[0]:.6g} to {run[-1]:.6g}" if len(run) > 2 else " and ".join(f"{v:.6g}" for v in run)
+        text
         for run in runs
+        for text in (
+            [f"{run[0]:.6g} to {run[-1]:.6g}"] if len(run) > 2 else [f"{v:.6g}" for v in run]
+        )
     ]
     if len(texts) > 8:
         texts = [*texts[:6], f"{len(texts) - 7} more", texts[-1]]

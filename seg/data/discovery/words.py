@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 MASK_WORDS = frozenset({
     "mask", "masks", "label", "labels", "lbl", "lab", "annotation", "annotations", "annot",
@@ -53,6 +54,7 @@ class Part:
     words: frozenset[str]
 
     @classmethod
+    @lru_cache(maxsize=2**16)
     def of(cls, name: str) -> "Part":
         """Read a name such as `trainannot`, `imagesTr`, `train2017` or `val_masks`."""
         tokens = [*_tokens(name)]

@@ -7,7 +7,14 @@ import numpy as np
 import tifffile
 from PIL import Image, ImageFilter
 
-from tests.data.discovery.folders import COLOURS, NUMBERS, coloured, index_mask, save, write
+from tests.data.discovery.folders import (
+    COLOURS,
+    NUMBERS,
+    coloured,
+    index_mask,
+    save,
+    write,
+)
 
 
 def two_folders(root):
