@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from seg.data.augment.copy_paste import Components
 from seg.data.augment.transforms import TrainingTransform
 from seg.data.dataset import Sample, SegmentationDataset
-from seg.data.files.labels import Labels
+from seg.data.files.labels import Labels, names_for
 from seg.data.files.predicted_images import PredictedImages, find_images, with_sizes
 from seg.data.loading import TrainLoader, WorkerLoader, local_rank_first, make_loader, place_of
 from seg.data.own_dataset import DatasetFactory
@@ -45,7 +45,8 @@ class SegmentationDataModule(L.LightningDataModule):
         images: Folder of the images below root; {split} is replaced by the name of the split.
             Searched recursively; an image and its mask share their path but for the extension.
             Where their names differ, what they share is {stem}: "{split}/{stem}_image".
-        masks: Folder of the masks below root, or their names, such as "{split}/{stem}_mask".
+        masks: Folder of the masks, or their names, such as "{split}/{stem}_mask"; or annotations: a
+            COCO file, such as "{split}.json", or labelme's, "{split}/{stem}.json".
         split_files: Text files below root, such as splits/{split}.txt, that list the images of a
             split, one name or path a line; a second column, if any, is the mask.
         split_fractions: Share of each split, such as {train: 0.8, val: 0.1, test: 0.1}, in a
@@ -60,8 +61,7 @@ class SegmentationDataModule(L.LightningDataModule):
         ignore_colors: RGB colours that are ignored in masks stored as colours.
         label_map: Value in the mask files, or a range such as "1-20", to class id, or to ignore.
             Values that are not listed must be class ids or 255, which is ignored.
-        mask_threshold: Grey level of masks above which a pixel is the second of two classes, for
-            masks with soft edges or in JPEG.
+        mask_threshold: Grey level above which a pixel of a soft or JPEG mask is of the second class.
         color_tolerance: Euclidean distance in RGB within which a pixel of a mask has the class of
             the nearest colour, such as 100, for masks of colours with soft edges or in JPEG.
         allow_empty_classes: Whether to train, with a warning, though no training mask has a pixel
@@ -165,8 +165,8 @@ class SegmentationDataModule(L.LightningDataModule):
         self._reading |= {"image_range": image_range}
         self._source: Source = SyntheticSource(synthetic_length, synthetic_size, resize, seed)
         if root is not None:
-            colors = class_colors, ignore_colors
-            labels = Labels(self.num_classes, label_map, *colors, mask_threshold, color_tolerance)
+            reading = label_map, class_colors, ignore_colors, mask_threshold, color_tolerance
+            labels = Labels(self.num_classes, *reading, names_for(masks, self.class_names))
             self._source = FileSource(root, self.splits, finder, labels, self._reading, seed)
         elif dataset is not None:
             labels = Labels(self.num_classes, label_map)
@@ -191,11 +191,10 @@ class SegmentationDataModule(L.LightningDataModule):
         if stage == "predict":
             if self.predict is None:
                 raise InputError("Nothing to predict: set data.predict to a folder or a file.")
-            all_needed = self.predict_output is None
             found = find_images(self.predict, self.predict_output)
-            self.predicted = with_sizes(found, all_needed)
+            self.predicted = with_sizes(found, self.predict_output is None)
             dataset = SegmentationDataset(self.predicted.pairs, **self._reading)
-            dataset.all_needed = all_needed
+            dataset.all_needed = self.predict_output is None
             self._datasets["predict"] = dataset
             return
         self._find(_STAGES[stage])
@@ -296,5 +295,6 @@ class SegmentationDataModule(L.LightningDataModule):
         batch_sampler: TrainBatchSampler | EvaluationBatchSampler,
         loader: type[WorkerLoader] = WorkerLoader,
     ) -> DataLoader[Sample]:
-        dataset = self._datasets[role]
-        return make_loader(loader, dataset, batch_sampler, self.num_workers, self.trainer)
+        return make_loader(
+            loader, self._datasets[role], batch_sampler, self.num_workers, self.trainer
+        )

@@ -46,7 +46,7 @@ class LabelMap:
         self._nan = UNKNOWN
         self._outside: list[tuple[int, int, int]] = []
         for key, value in given.items():
-            label = _label(key, value, num_classes)
+            label = class_of(key, value, num_classes)
             if str(key).strip().lower().lstrip(".") == _NAN:
                 self._nan = label
                 continue
@@ -81,7 +81,12 @@ def question(value: Any) -> str:
     return f"data.label_map: what is {value}? Write a class id or ignore."
 
 
-def _label(key: Any, value: Any, num_classes: int) -> int:
+def class_of(key: Any, value: Any, num_classes: int) -> int:
+    """Class id that an entry of a label map leads to, or 255.
+
+    Raises:
+        InputError: If it leads to neither.
+    """
     if value == QUESTION:
         raise InputError(question(key))
     if value == _IGNORE:

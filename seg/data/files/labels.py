@@ -1,7 +1,7 @@
 """Raw mask values to class ids, through one table that is made once."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
@@ -13,11 +13,13 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 
 from seg.constants import IGNORE_INDEX
+from seg.data.files.annotations import are_annotations, read_annotated
 from seg.data.files.class_colors import ClassColours, Colours
 from seg.data.files.colour_table import UNKNOWN
 from seg.data.files.decoding import read_mask_and_palette
 from seg.data.files.headers import DataError, LabelError, read_header
 from seg.data.files.label_map import Ids, LabelMap
+from seg.data.files.label_names import LabelNames
 from seg.data.files.palettes import BLACK_AND_WHITE, Palette, unpack
 from seg.errors import InputError
 
@@ -54,6 +56,11 @@ class _FileTable(NamedTuple):
     fault: Callable[[Any, NDArray[Any], Ids], DataError]
 
 
+def names_for(masks: str, class_names: Sequence[str]) -> Sequence[str] | None:
+    """The `names` of `Labels` for a template of masks: None where these are pictures."""
+    return class_names if are_annotations(masks) else None
+
+
 class Labels:
     """Reads masks as uint8 class ids: index masks by `label_map`, others by `class_colors`.
 
@@ -71,6 +78,7 @@ class Labels:
             in a lossy coding, such as JPEG. Left out, values are class ids.
         color_tolerance: Distance in RGB within which a pixel has the class of the nearest colour,
             for masks of colours with soft edges or in a lossy coding.
+        names: Of the classes, for masks that are annotations in JSON; see `LabelNames`.
 
     Raises:
         InputError: If a number of classes, a label or a colour is outside its range.
@@ -84,9 +92,15 @@ class Labels:
         ignore_colors: Colours | None = None,
         threshold: float | None = None,
         color_tolerance: float | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         if not 1 <= num_classes <= MAX_CLASSES:
             raise InputError(f"{num_classes} classes, but 1 to {MAX_CLASSES} are possible.")
+        if names is not None and (threshold is not None or color_tolerance or ignore_colors):
+            raise InputError(
+                "data.mask_threshold, color_tolerance and ignore_colors are of masks that are "
+                "pictures; data.masks are annotations in JSON: leave them out."
+            )
         if threshold is not None and (num_classes != 2 or label_map or ignore_colors):
             raise InputError(
                 f"data.mask_threshold {threshold:g} makes two classes of grey masks; it goes with "
@@ -101,7 +115,8 @@ class Labels:
         self.threshold = threshold
         self.takes_lossy = threshold is not None or bool(color_tolerance)
         """Whether masks may be in a coding that changes values a little, such as JPEG."""
-        self._map = LabelMap(num_classes, label_map or {})
+        self._names = None if names is None else LabelNames(names, label_map or {})
+        self._map = LabelMap(num_classes, (label_map or {}) if names is None else {})
         self._table = self._map.table
         self._plain = _FileTable(self._table, self._unknown_value)
         self._colours: ClassColours | None = None
@@ -113,7 +128,8 @@ class Labels:
     def fingerprint(self) -> str:
         """The same for labels that read every mask alike."""
         colours = b"" if self._colours is None else self._colours.code
-        parts = self._map.code, repr(self.threshold).encode(), colours
+        names = b"" if self._names is None else self._names.code
+        parts = self._map.code, repr(self.threshold).encode(), colours, names
         return sha256(b"|".join(parts)).hexdigest()
 
     def read(self, path: Path | str) -> Ids:
@@ -123,6 +139,9 @@ class Labels:
             DataError: If the file cannot be read, or holds a value or colour that has no class.
         """
         path = Path(path)
+        if self._names is not None:
+            mask = self.read_values(path)
+            return mask.to_ids(mask.values)
         if self.threshold is not None:
             return self._above(path, self.threshold)
         return self._ids(path, *read_mask_and_palette(path, self.takes_lossy))
@@ -142,6 +161,8 @@ class Labels:
         Raises:
             DataError: As `read`, for labels without a class when their ids are asked for.
         """
+        if self._names is not None:
+            return self._annotated(path, self._names)
         if self.threshold is not None:
             return MaskValues(self.read(path), lambda ids: ids)
         raw, palette = read_mask_and_palette(path, self.takes_lossy)
@@ -149,6 +170,15 @@ class Labels:
             return MaskValues(self._ids(path, raw, palette), lambda ids: ids)
         unseen = palette if self._colours is None and palette is not BLACK_AND_WHITE else None
         return MaskValues(raw, partial(self._ids_of_some, path, raw, palette), unseen)
+
+    def _annotated(self, path: Path, names: LabelNames) -> MaskValues:
+        mask = read_annotated(path)
+        table = names.table(path, mask.names)
+        if (table == UNKNOWN).any():
+            ids = table[mask.values]
+            if (ids == UNKNOWN).any():
+                raise names.fault(path, mask, ids)
+        return MaskValues(mask.values, lambda values: table[values])
 
     def _above(self, path: Path, threshold: float) -> Ids:
         """Class 1 where the grey level is above the threshold; colours count by their luma."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 
+from seg.data.files import annotations
+from seg.data.files.annotations import are_coco, entries, file_of
 from seg.data.files.headers import DataError, size
 from seg.data.files.split_lists import SplitList, random_share
 from seg.data.files.templates import Files, Template
@@ -60,7 +62,7 @@ def find_pairs(
         split: Name that replaces `{split}`.
         images: Template of the image folder, searched recursively, or of the image files with
             `{stem}` for the name of the sample.
-        masks: Template of the masks likewise.
+        masks: Template of the masks likewise, or of a JSON of COCO, which lists the images.
         split_files: Template of a text file that lists the images of a split; see `SplitList`.
         split_fractions: Share of each split in a random division of one folder. Names are
             sorted, permuted by `split_seed` and cut at the rounded cumulative shares.
@@ -76,14 +78,19 @@ def find_pairs(
     image_template = Template.of("data.images", images, root, split)
     mask_template = Template.of("data.masks", masks, root, split)
     image_files = Files.of(image_template, mask_template)
-    mask_files = Files.of(mask_template, image_template)
+    in_json = are_coco(masks)
+    mask_files = (
+        entries(mask_template, image_files) if in_json else Files.of(mask_template, image_template)
+    )
     offenders = [*image_files.faults, *mask_files.faults]
     folders = image_template.folder, mask_template.folder
-    if not any(folder.is_dir() for folder in folders):
+    if not any(folder.exists() for folder in folders):
         offenders = [f"split {split!r}: no such folders {folders[0]} and {folders[1]}"]
-    if not all(folder.is_dir() for folder in folders):
+    if not all(folder.exists() for folder in folders):
         return Pairs((), (), offenders=tuple(offenders))
     mask_of = _mask_names(image_files.by_name, mask_files.by_name)
+    if in_json and "{split}" in masks and "{split}" not in images:  # it lists the split's images
+        mask_of = {name: mask for name, mask in mask_of.items() if mask in mask_files.by_name}
     if split_files is not None:
         listing = SplitList(root / split_files.replace("{split}", split))
         mask_of, missing = listing.samples(image_files, mask_files, mask_of)
@@ -182,13 +189,13 @@ def _check_one(image: Path, mask: Path | None, lossy: bool) -> Size | str:
         found = size(image)
         if mask is None:
             return found
-        if not lossy and mask.suffix.lower() in _JPEG:
+        if not lossy and mask.suffix.lower() in _JPEG and file_of(mask) is None:
             return (
                 f"{mask}: a mask must not be a JPEG, which changes labels; save it as PNG, or set "
                 "data.mask_threshold if it is black and white, data.color_tolerance if it has "
                 "colours"
             )
-        mask_size = size(mask)
+        mask_size = annotations.size(mask)
     except DataError as error:
         return str(error)
     if found != mask_size:
@@ -223,7 +230,8 @@ def _refuse_same_split(
             f"data.split_fractions divides one folder, but {images!r} or {masks!r} has {{split}}; "
             "name the folders without it."
         )
-    if fractions is None and "{split}" not in (images if split_files is None else split_files):
+    told_by = images + masks * are_coco(masks) if split_files is None else split_files
+    if fractions is None and "{split}" not in told_by:
         raise DataError(
             f"Every split would be the same files: neither data.images ({images!r}) nor "
             "data.split_files has {split}; use it, or set data.split_fractions."

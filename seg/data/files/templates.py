@@ -6,13 +6,16 @@ folder, in which a file's path without its extension is the sample's name.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from seg.data.files.headers import IMAGE_SUFFIXES, DataError
 
 STEM = "{stem}"
+JSON = ".json"
+
+_ANNOTATIONS = frozenset({JSON})
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,20 @@ class Template:
     def name_of(self, path: str) -> str | None:
         """Name of the sample whose file has this path below the folder, if it is one."""
         stem, ending = os.path.splitext(path)
-        if ending.lower() not in IMAGE_SUFFIXES or self._ending not in ("", ending.lower()):
+        if ending.lower() not in self.suffixes or self._ending not in ("", ending.lower()):
             return None
         match = self._pattern.fullmatch(stem)
         return None if match is None else match["above"] + match["name"]
 
     @property
+    def suffixes(self) -> frozenset[str]:
+        """Lower-case extensions of the files: of pictures, or of annotations."""
+        return _ANNOTATIONS if self._ending == JSON else IMAGE_SUFFIXES
+
+    @property
     def _ending(self) -> str:
         ending = os.path.splitext(self.file)[1].lower()
-        return ending if ending in IMAGE_SUFFIXES else ""
+        return ending if ending in IMAGE_SUFFIXES or ending == JSON else ""
 
     @property
     def _pattern(self) -> re.Pattern[str]:
@@ -114,7 +122,7 @@ class Files:
             apart_from = other.folder
         files: dict[str, Path] = {}
         clashes = []
-        for path in pictures(folder, apart_from):
+        for path in pictures(folder, apart_from, template.suffixes):
             name = template.name_of(path.relative_to(folder).as_posix())
             if name is None or (other is not None and _belongs_to(other, template, path)):
                 continue
@@ -149,14 +157,16 @@ def _belongs_to(other: Template, template: Template, path: Path) -> bool:
     return other.name_of(path.relative_to(other.folder).as_posix()) is not None
 
 
-def pictures(folder: Path, apart_from: Path | None = None) -> Iterator[Path]:
-    """Picture files in a folder and below it, by their names; as `files_below`."""
-    return filter(is_picture, files_below(folder, apart_from))
+def pictures(
+    folder: Path, apart_from: Path | None = None, suffixes: Collection[str] = IMAGE_SUFFIXES
+) -> Iterator[Path]:
+    """Pictures, or files with other suffixes, in a folder and below it; as `files_below`."""
+    return (path for path in files_below(folder, apart_from) if is_picture(path, suffixes))
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file is no hidden one and has the name of a picture."""
-    return not path.name.startswith(".") and path.suffix.lower() in IMAGE_SUFFIXES
+def is_picture(path: Path, suffixes: Collection[str] = IMAGE_SUFFIXES) -> bool:
+    """Whether a file is no hidden one and has the name of a picture, or another suffix."""
+    return not path.name.startswith(".") and path.suffix.lower() in suffixes
 
 
 def files_below(folder: Path, apart_from: Path | None = None) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from seg.data.files.annotations import file_of
 from seg.data.scan.components import Regions
 from seg.data.scan.table import Scan
 from seg.errors import InputError
@@ -73,7 +74,7 @@ class ScanMemory:
         if new.keys() <= known.keys():
             return
         paths = {path for path, *_ in self._keys}
-        others = {k: r for k, r in known.items() if k[0] not in paths and Path(k[0]).exists()}
+        others = {k: r for k, r in known.items() if k[0] not in paths and _exists(Path(k[0]))}
         kept = {**others, **new}
         columns = dict(
             zip(("path", "bytes", "time"), map(np.array, zip(*kept, strict=True)), strict=True)
@@ -86,6 +87,10 @@ class ScanMemory:
             log.warning("%s The masks will be scanned anew.", error)
 
 
+def _exists(path: Path) -> bool:
+    return path.exists() or file_of(path) is not None
+
+
 def _key(path: Path) -> MaskFile:
-    status = path.stat()
+    status = (file_of(path) or path).stat()
     return str(path.resolve()), status.st_size, status.st_mtime_ns
