@@ -61,7 +61,7 @@ class SegmentationDataModule(L.LightningDataModule):
         ignore_colors: RGB colours that are ignored in masks stored as colours.
         label_map: Value in the mask files, or a range such as "1-20", to class id, or to ignore.
             Values that are not listed must be class ids or 255, which is ignored.
-        mask_threshold: Grey level above which a pixel of a soft or JPEG mask is of the second class.
+        mask_threshold: Grey level above which a pixel of soft or JPEG masks is the second class.
         color_tolerance: Euclidean distance in RGB within which a pixel of a mask has the class of
             the nearest colour, such as 100, for masks of colours with soft edges or in JPEG.
         allow_empty_classes: Whether to train, with a warning, though no training mask has a pixel
