@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from tests.cli.test_app import run_of, seg
-from tests.conftest import SYNTHETIC, write_pairs
+from tests.conftest import LIGHT, SYNTHETIC, write_pairs
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    assert seg("fit", *SYNTHETIC, "--trainer.default_root_dir", folder) == 0
+    assert seg("fit", *SYNTHETIC, *LIGHT, "--trainer.default_root_dir", folder) == 0
     return run_of(folder) / "checkpoints/last.ckpt"
 
 

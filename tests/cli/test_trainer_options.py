@@ -11,7 +11,7 @@ from seg.data import SegmentationDataModule
 from seg.errors import InputError
 from seg.losses import CrossEntropyLoss
 from seg.module import SegmentationModule
-from tests.conftest import SYNTHETIC
+from tests.conftest import LIGHT, SYNTHETIC
 from tests.test_module import NAMES, Data, trainer, unet
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def test_overfitting_some_batches_trains_on_the_same_samples_in_every_epoch(batc
         f"--trainer.overfit_batches={batches}",
         *RECORDER,
     ]
-    assert cli.main(["fit", *SYNTHETIC, *given, "--trainer.max_epochs=3"]) == 0
+    assert cli.main(["fit", *SYNTHETIC, *LIGHT, *given, "--trainer.max_epochs=3"]) == 0
     steps = recorded(tmp_path)
     length = 1 if batches == 1 else 2
     assert len(steps) == 3 * length
@@ -46,8 +46,8 @@ def test_overfitting_some_batches_trains_on_the_same_samples_in_every_epoch(batc
 
 
 def test_a_resumed_run_goes_on_with_the_batches_that_it_overfits(tmp_path):
-    given = [*SYNTHETIC, "--data.synthetic_length=16", "--trainer.overfit_batches=2", *RECORDER]
-    given += ["--name=run", "--trainer.max_epochs=3"]
+    given = [*SYNTHETIC, *LIGHT, "--data.synthetic_length=16", *RECORDER]
+    given += ["--trainer.overfit_batches=2", "--name=run", "--trainer.max_epochs=3"]
     assert cli.main(["fit", *given, "--trainer.max_steps=3"]) == 0
     last = tmp_path / "runs" / "run" / "version_0" / "checkpoints" / "last.ckpt"
     more = ["--ckpt_path", str(last), "--trust=tests", "--trainer.max_steps=6"]

@@ -15,7 +15,7 @@ from seg.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
 from seg.module import SegmentationModule
 from seg.prediction.program import CLASSES, export
 from tests.cli.test_app import run_of, seg
-from tests.conftest import SYNTHETIC
+from tests.conftest import LIGHT, SYNTHETIC
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ assert not {{"seg", "segmentation_models_pytorch", "timm"}} & set(sys.modules)
 def checkpoint(tmp_path_factory):
     """A checkpoint with biases, of a run whose images have no common size."""
     folder = tmp_path_factory.mktemp("runs")
-    assert seg("fit", *SYNTHETIC, "--trainer.default_root_dir", folder) == 0
+    assert seg("fit", *SYNTHETIC, *LIGHT, "--trainer.default_root_dir", folder) == 0
     path = run_of(folder) / "checkpoints/last.ckpt"
     held = torch.load(path, weights_only=True)
     torch.save({**held, "calibration": {"logit_bias": BIAS}}, path)
