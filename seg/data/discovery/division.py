@@ -66,8 +66,9 @@ def divide(layout: Layout, splits: Splits, pixels: Ints) -> Division:
             return Division((line,), keys, {}, "no split; divided at random")
     fractions = _OF_TRAINING if told else _fractions(len(pool))
     keys = {**_stratified(pool, groups, fractions, rows), **told}
-    together = "" if groups is None else f"; {groups.example} stay together, as all such"
-    return _listed(layout, keys, f"{splits.found}; lists that show every class{together}")
+    together = "" if groups is None else f"; {groups.example} stay together, and so on"
+    found = f"{splits.found}; divided so that each split shows every class, where it can{together}"
+    return _listed(layout, keys, found)
 
 
 def _fractions(number: int) -> dict[str, float]:
