@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg.data.dataset import SegmentationDataset
+from seg.data.discovery.annotated import find_annotated
+from seg.data.discovery.annotation_survey import survey_annotations
 from seg.data.discovery.division import Division, divide
 from seg.data.discovery.groups import divided_groups
 from seg.data.discovery.images import survey_images
@@ -19,7 +21,7 @@ from seg.data.discovery.layouts import Layout, find_by_look, find_layout
 from seg.data.discovery.masks import MaskSurvey, survey_masks
 from seg.data.discovery.setting import KnownLabels, Setting
 from seg.data.discovery.splits import find_splits
-from seg.data.files.labels import Labels
+from seg.data.files.labels import Labels, names_for
 from seg.data.files.pairing import Pairs
 from seg.data.files.templates import pictures
 from seg.data.scan.cache import ScanMemory
@@ -74,7 +76,7 @@ def look_at(root: Path, progress: Progress) -> Found:
         raise InputError(f"{root}: no such folder.")
     paths = [PurePosixPath(path.relative_to(root).as_posix()) for path in pictures(root)]
     others = _other_files(root)
-    layout = find_layout(paths) or find_by_look(root, paths)
+    layout = find_layout(paths) or find_annotated(root, paths, others) or find_by_look(root, paths)
     if layout is None:
         raise InputError(_no_pairs(root, paths))
     splits = find_splits(root, layout, others)
@@ -83,8 +85,8 @@ def look_at(root: Path, progress: Progress) -> Found:
         for of in zip(*((pair.image, pair.mask) for pair in layout.pairs.values()), strict=True)
     )
     known = with_priority(read_label_files(root, others), known_data_set(layout))
-    of_masks = survey_masks(masks, known, progress("masks", len(masks)))
-    pixels, unread = _pixels(root, images, masks, of_masks, progress)
+    of_masks = _survey(root, layout, masks, known, progress)
+    pixels, unread = _pixels(root, layout, images, masks, of_masks, progress)
     division = divide(layout, splits, pixels)
     num_train = len(division.keys["train"])
     of_images = survey_images(images, masks, num_train, progress("sizes", len(images)))
@@ -112,6 +114,16 @@ def look_at(root: Path, progress: Progress) -> Found:
         tuple(dict.fromkeys(faults)),
         (*splits.remarks, *divided, *of_masks.remarks, *ignored),
     )
+
+
+def _survey(
+    root: Path, layout: Layout, masks: Sequence[Path], known: KnownLabels, progress: Progress
+) -> MaskSurvey:
+    if not layout.annotations:
+        return survey_masks(masks, known, progress("masks", len(masks)))
+    files = [root / path for path in layout.annotations]
+    advance = progress("annotations", len(files))
+    return survey_annotations(files, "{stem}" not in layout.masks, advance)
 
 
 def _other_files(root: Path) -> list[PurePosixPath]:
@@ -171,6 +183,7 @@ def _lonely(root: Path, layout: Layout, division: Division) -> tuple[list[str], 
 
 def _pixels(
     root: Path,
+    layout: Layout,
     images: Sequence[Path],
     masks: Sequence[Path],
     survey: MaskSurvey,
@@ -184,6 +197,7 @@ def _pixels(
         return np.ones((len(masks), len(survey.class_names)), np.int64), []
     given = {one.key: one.value for one in survey.settings if one.key in _ARGUMENTS}
     arguments: dict[str, Any] = {_ARGUMENTS[key]: value for key, value in given.items()}
+    arguments["names"] = names_for(layout.masks, survey.class_names)
     labels = Labels(len(survey.class_names), **arguments)
     names = tuple(map(str, images))
     dataset = SegmentationDataset(Pairs(names, tuple(images), tuple(masks)), labels)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from seg.data.discovery.setting import Setting
+from seg.data.files import annotations
 from seg.data.files.decoding import decode_samples
 from seg.data.files.headers import DataError, read_header, size
 from seg.data.files.image_range import little_range
@@ -46,7 +47,7 @@ class ImageSurvey:
 
 def survey_images(
     images: Sequence[Path],
-    masks: Sequence[Path] | None,
+    masks: Sequence[Path],
     num_train: int,
     advance: Callable[[], object] = lambda: None,
 ) -> ImageSurvey:
@@ -54,14 +55,14 @@ def survey_images(
 
     Args:
         images: Image files.
-        masks: The mask of each, where masks are pictures.
+        masks: The mask of each.
         num_train: Number of training images, as far as is known.
         advance: Called after each pair.
     """
     sizes: list[Size] = []
     faults: list[str] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        for result in pool.map(_pair_size, images, masks or [None] * len(images)):
+        for result in pool.map(_pair_size, images, masks):
             advance()
             if isinstance(result, str):
                 faults.append(result)
@@ -73,11 +74,11 @@ def survey_images(
     return ImageSurvey(_sizes_in_words(sizes), tuple(sizes), tuple(settings), tuple(faults))
 
 
-def _pair_size(image: Path, mask: Path | None) -> Size | str:
+def _pair_size(image: Path, mask: Path) -> Size | str:
     """Size of a pair, or what is wrong with it."""
     try:
         found = size(image)
-        wanted = found if mask is None else size(mask)
+        wanted = annotations.size(mask)
     except DataError as error:
         return str(error)
     if found == wanted:

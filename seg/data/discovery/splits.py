@@ -62,7 +62,8 @@ def find_splits(root: Path, layout: Layout, others: Sequence[PurePosixPath]) -> 
     if layout.splits:
         return _of_folders(layout)
     groups = [] if layout.nested else _groups(others)
-    lists = [_of_lists(root, layout, group) for group in groups]
+    files = _files(root, layout) if groups else ()
+    lists = [_of_lists(root, layout, group, *files) for group in groups]
     found = [splits for splits in lists if splits is not None]
     mappings = [path for path in others if path.suffix.lower() in _MAPPING_SUFFIXES]
     if not found:
@@ -105,9 +106,10 @@ def _groups(others: Sequence[PurePosixPath]) -> list[dict[str, PurePosixPath]]:
     return [groups[key] for key in sorted(groups)[:_MOST_LISTS]]
 
 
-def _of_lists(root: Path, layout: Layout, files: Mapping[str, PurePosixPath]) -> Splits | None:
+def _of_lists(
+    root: Path, layout: Layout, files: Mapping[str, PurePosixPath], images: Files, masks: Files
+) -> Splits | None:
     """The splits of lists, if their lines are images of the layout."""
-    images, masks = _files(root, layout)
     mask_of = {name: name for name in images.by_name}
     keys: dict[str, list[SampleKey]] = {}
     texts: dict[str, str] = {}

@@ -40,8 +40,12 @@ def contents(root):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:no pixel of class")  # that the folder names and does not show
-@pytest.mark.parametrize("make", formats.FORMATS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make", [*formats.FORMATS, *formats.ANNOTATED], ids=lambda make: make.__name__
+)
 def test_a_folder_is_audited_and_trained_on_without_an_edit(root, make, capsys):
+    if make in formats.ANNOTATED:
+        pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
     make(root)
     before = contents(root)
     assert seg("init", root) == 0

@@ -12,6 +12,7 @@ from tests.data.discovery.folders import (
     NUMBERS,
     coloured,
     index_mask,
+    picture,
     save,
     write,
 )
@@ -164,7 +165,48 @@ def equal_channels(root):
     write(root, "a/{}.jpg", "b/{}.png", NUMBERS, lambda m: np.dstack([m] * 3), values=(0, 1, 2))
 
 
+def _corners(value, mask):
+    """The corners of the rectangle of a value, clockwise."""
+    rows, columns = np.nonzero(mask == value)
+    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+def labelme(root):
+    for number, name in enumerate(NUMBERS):
+        mask = index_mask(number)
+        save(root / f"{name}.jpg", picture(number, mask))
+        shapes = [
+            {"label": label, "points": np.array(_corners(value, mask), float).tolist(),
+             "shape_type": "polygon"} for value, label in ((1, "rust"), (2, "paint"))
+        ]  # fmt: skip
+        content = {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": f"{name}.jpg"}
+        content |= {"imageData": None, "imageHeight": mask.shape[0], "imageWidth": mask.shape[1]}
+        (root / f"{name}.json").write_text(json.dumps(content))
+
+
+def coco(root):
+    """A JSON a split; categories with gaps in their ids, one of them without an annotation."""
+    for split in ("train", "val"):
+        images, annotations = [], []
+        for number, name in enumerate(NUMBERS[:4]):
+            mask = index_mask(number)
+            save(root / f"images/{split}2017/{name}.jpg", picture(number + 50 * len(split), mask))
+            images.append({"id": number, "file_name": f"{name}.jpg", "height": 40, "width": 48})
+            for value, category in ((1, 3), (2, 17)):
+                polygon = np.array(_corners(value, mask), float).ravel().tolist()
+                entry = {"id": len(annotations), "image_id": number, "category_id": category}
+                annotations.append(entry | {"iscrowd": 0, "segmentation": [polygon]})
+        names = {3: "car", 17: "cat", 90: "brush"}
+        categories = [{"id": key, "name": name} for key, name in names.items()]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        path = root / f"annotations/instances_{split}2017.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content))
+
+
 FORMATS = [two_folders, inside_splits, outside_splits, train_and_test_only, black_and_white]
 FORMATS += [colours, patients, folders_of_patients, voc, cityscapes, ade20k, camvid, nnunet]
 FORMATS += [coco_stuff, roboflow, cvat, soft_edges, jpeg_masks, with_palettes, from_one, one_bit]
 FORMATS += [equal_channels]
+ANNOTATED = [labelme, coco]
