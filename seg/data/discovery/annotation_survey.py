@@ -9,6 +9,7 @@ import numpy as np
 from seg.data.discovery.setting import Setting
 from seg.data.discovery.survey import MaskSurvey, is_void, listed, names_setting, refused
 from seg.data.files.annotations import coco_file
+from seg.data.files.coco import CocoFile
 from seg.data.files.headers import DataError
 from seg.data.files.labelme import read_labelme
 
@@ -29,7 +30,12 @@ def survey_annotations(
     faults = []
     for path in files:
         try:
-            counts.update(_of_coco(path) if coco else _of_labelme(path))
+            if coco:
+                found = coco_file(path)
+                counts.update(_categories(found))
+                faults += [*found.lost, *(f"{path}: {text}" for text in found.faults.values())]
+            else:
+                counts.update(label for label, _ in read_labelme(path)[2])
         except DataError as error:
             faults.append(str(error))
         advance()
@@ -54,13 +60,8 @@ def survey_annotations(
     return MaskSurvey(kind, (*names,), (*settings,), (), (*faults,), remarks)
 
 
-def _of_coco(path: Path) -> Counter[str]:
-    """Number of annotations of each category."""
-    found = coco_file(path)
-    numbers = np.bincount(found.categories, minlength=len(found.names)).tolist()
+def _categories(found: CocoFile) -> Counter[str]:
+    """Number of annotations of each category; those of none are left out."""
+    known = found.categories[found.categories >= 0]
+    numbers = np.bincount(known, minlength=len(found.names)).tolist()
     return Counter(dict(zip(found.names, numbers, strict=True)))
-
-
-def _of_labelme(path: Path) -> Counter[str]:
-    """Number of shapes of each label."""
-    return Counter(label for label, _ in read_labelme(path)[2])

@@ -8,6 +8,7 @@ from seg.data.discovery.annotated import find_annotated
 from seg.data.discovery.annotation_survey import survey_annotations
 from seg.data.files.templates import pictures
 from tests.data.discovery import formats
+from tests.data.files.test_annotations import SQUARE, area, coco
 
 pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
 
@@ -45,3 +46,12 @@ def test_annotations_name_the_classes_and_those_without_any_are_left_out(tmp_pat
 def test_pictures_without_annotations_have_no_such_layout(tmp_path):
     formats.nnunet(tmp_path)
     assert layout_of(tmp_path) is None
+
+
+def test_annotations_of_no_category_or_no_image_are_faults(tmp_path):
+    file = coco(tmp_path / "a.json", [area(SQUARE), area(SQUARE, 99), area(SQUARE, image=50)])
+    found = survey_annotations([file], coco=True)
+    assert found.class_names == ("background", "cat")
+    assert len(found.faults) == 2
+    assert "of images that are not in it, such as annotation 2 of image id 50" in found.faults[0]
+    assert "annotation 1: category id 99 is none of [3, 7]" in found.faults[1]
