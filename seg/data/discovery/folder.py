@@ -152,6 +152,8 @@ def _templates(layout: Layout, division: Division) -> list[Setting]:
         if "{stem}" in layout.images + layout.masks
         else "an image and its mask have the same name"
     )
+    if layout.annotations and "{stem}" not in layout.masks:
+        same = f"{len(layout.annotations)} JSON of COCO list the images"
     look = "; they were told apart by their looks" if layout.by_look else ""
     reason = f"{len(layout.pairs)} pairs: {same}{look}."
     given = {setting.key for setting in division.settings}
