@@ -84,9 +84,13 @@ def _unknown_init(found: re.Match[str], names: Names) -> str:
 def _union(found: re.Match[str], names: Names) -> str:
     plain = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", found[1]).replace("NoneType", "null")
     kinds = " or ".join(kind.strip() for kind in re.split(r",\s*(?![^\[]*\])", plain))
-    booleans = re.search(r"Expected a <class 'str'>\. Got value: (True|False)", found.string)
-    quote = "; YAML reads yes, no, on and off as True and False: quote them"
-    return f"expected {kinds}; got {found[2].strip()}{quote if booleans else ''}"
+    other = re.search(r"Expected a <class 'str'>\. Got value: (\w+|[\d.-]+)$", found.string, re.M)
+    quote = ""
+    if other is not None and "list[str]" in kinds:
+        booleans = other[1] in ("True", "False")
+        quote = "; YAML reads yes, no, on and off as True and False" if booleans else ""
+        quote += ": quote them" if booleans else "; quote what is to be text"
+    return f"expected {kinds}; got {found[2].strip()}{quote}"
 
 
 def _expected(found: re.Match[str], names: Names) -> str:

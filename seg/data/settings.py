@@ -3,9 +3,13 @@
 from collections.abc import Mapping, Sequence
 from inspect import Parameter
 from typing import Any
+from unicodedata import category
 
 from seg.data import synthetic
 from seg.errors import InputError
+
+_NOT_IN_A_LINE = ("Cc", "Zl", "Zp")
+"""Unicode's categories of control characters and of what separates lines and paragraphs."""
 
 
 def resolve_class_names(
@@ -19,8 +23,8 @@ def resolve_class_names(
         dataset: What makes data sets of the user's own; None without.
 
     Raises:
-        InputError: If files, or data sets of the user's own, have fewer than two class names, or
-            one twice, or the synthetic set is renamed.
+        InputError: If files, or data sets of the user's own, have fewer than two class names, one
+            twice, an empty one or one of several lines, or the synthetic set is renamed.
     """
     if root is None and dataset is None:
         own = list(synthetic.CLASS_NAMES)
@@ -40,10 +44,26 @@ def resolve_class_names(
             f"data.class_names has one name, {class_names[0]!r}; a loss needs two: write "
             f"[background, {class_names[0]}]."
         )
-    repeated = {name for name in class_names if class_names.count(name) > 1}
-    if repeated:
-        raise InputError(f"data.class_names has {sorted(repeated)} more than once.")
+    _check_names(class_names)
     return list(class_names)
+
+
+def _check_names(class_names: Sequence[str]) -> None:
+    """Refuse names that cannot be told apart, or that tables and files cannot hold in a line."""
+    plain = [name.strip() for name in class_names]
+    for class_id, name in enumerate(class_names):
+        if not plain[class_id]:
+            raise InputError(f"data.class_names: class {class_id} has no name; write one.")
+        if any(category(letter) in _NOT_IN_A_LINE for letter in name):
+            raise InputError(
+                f"data.class_names: {name!a} has a line break or another control character; "
+                "expected a name of one line."
+            )
+    repeated = {name for name in plain if plain.count(name) > 1}
+    if repeated:
+        raise InputError(
+            f"data.class_names has {sorted(repeated)} more than once; expected one name a class."
+        )
 
 
 def resolve_class_colors(

@@ -170,7 +170,10 @@ def _rows_before(file: Path, done: int, epoch_is_over: bool) -> list[dict[str, A
 
     The means of an epoch that goes on are left out: they are of a part of it.
     """
-    rows = list(csv.DictReader(file.read_text().splitlines())) if file.is_file() else []
+    rows: list[dict[str, Any]] = []
+    if file.is_file():
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
     part = None if epoch_is_over else done - 1
     return [
         {key: value for key, value in row.items() if value}

@@ -28,7 +28,8 @@ Of the whole: `miou`, `pixel_accuracy`, `fwiou` (frequency-weighted IoU) and the
 def write_per_class(folder: str | Path, record: Record) -> None:
     """Writes per_class.json (all of it) and per_class.csv (a line a class) into `folder`.
 
-    What is not defined is null in the one and an empty cell in the other. Both replace older files
+    What is not defined is null in the one and an empty cell in the other. A name that begins like
+    a formula of a spreadsheet has a ' before it in the CSV. Both replace older files
     in one step, so that a reader never meets half a file.
 
     Args:
@@ -48,7 +49,12 @@ def write_per_class(folder: str | Path, record: Record) -> None:
     ):
         writer = csv.DictWriter(file, ("name", *_COLUMNS), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({**row, "name": _no_formula(row["name"])} for row in rows)
+
+
+def _no_formula(name: str) -> str:
+    """The name, behind a ' where a spreadsheet would take it for a formula."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
 
 
 def read_per_class(folder: str | Path) -> dict[str, Any] | None:

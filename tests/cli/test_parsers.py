@@ -26,6 +26,10 @@ CASES = [
     (["fit", "-c", {"data": {"root": "/tmp", "class_names": [False, True]}}],
      "data.class_names: expected list[str] or null; got [False, True]; YAML reads yes, no, on and "
      "off as True and False: quote them."),
+    (["fit", "-c", {"data": {"root": "/tmp", "class_names": [1, 2]}}],
+     "data.class_names: expected list[str] or null; got [1, 2]; quote what is to be text."),
+    (["fit", "-c", {"data": {"root": "/tmp", "class_names": ["a", None]}}],
+     "data.class_names: expected list[str] or null; got ['a', None]; quote what is to be text."),
     (["fit", "--trainer.max_epochs"], "argument --trainer.max_epochs: expected one argument"),
     (["fit", "-c", "/none.yaml"], "config: File does not exist: "),
     (["audit", "-c", {"data": {"crop_sise": 3}}],

@@ -224,6 +224,12 @@ def test_class_names_are_known_before_any_file_is_opened() -> None:
     [
         ({"root": "x"}, "data.root needs data.class_names"),
         ({"root": "x", "class_names": ["a", "a"]}, r"data.class_names has \['a'\] more than once"),
+        ({"root": "x", "class_names": ["a", " a"]}, r"data.class_names has \['a'\] more than once"),
+        ({"root": "x", "class_names": ["a", ""]}, r"data.class_names: class 1 has no name"),
+        ({"root": "x", "class_names": [" ", "b"]}, r"data.class_names: class 0 has no name"),
+        ({"root": "x", "class_names": ["a\nb", "b"]}, r"'a\\nb' has a line break"),
+        ({"root": "x", "class_names": ["a", "b\u2028c"]}, r"'b\\u2028c' has a line break"),
+        ({"root": "x", "class_names": ["a", "b\x07"]}, r"'b\\x07' has a line break"),
         ({"class_names": NAMES}, "without data.root: the synthetic set has"),
         (
             {"label_map": {0: 1}, "masks": "m"},

@@ -51,7 +51,7 @@ def test_json_holds_the_record_with_null_for_what_is_not_defined(tmp_path):
 
 
 def test_csv_has_a_line_a_class_and_reads_back_any_name(tmp_path):
-    names = ['comma, "quote"', "new\nline", "=1+1", "Straße"]
+    names = ['comma, "quote"', "new\nline", "1+1", "Straße"]
     write_per_class(tmp_path, record_of(*(scores(name) for name in names), scores("none", None)))
     with (tmp_path / "per_class.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -122,3 +122,12 @@ def test_nineteen_ordinary_classes_fit_in_eighty_columns():
 def test_without_a_console_the_table_goes_to_standard_output(capsys):
     print_per_class(record_of(scores("sky")), "test split")
     assert row_of(capsys.readouterr().out, "sky")[1] == "0.500"
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
+def test_a_name_like_a_formula_is_text_in_the_csv_and_itself_in_the_json(name, tmp_path):
+    write_per_class(tmp_path, record_of(scores(name), scores("a=b")))
+    with (tmp_path / "per_class.csv").open(newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == [f"'{name}", "a=b"]
+    written = json.loads((tmp_path / "per_class.json").read_text())
+    assert [row["name"] for row in written["classes"]] == [name, "a=b"]
