@@ -66,6 +66,10 @@ def _unknown_key(found: re.Match[str], names: Names) -> str:
     return f"there is no {key}{_nearest(key, names())}"
 
 
+def _unknown_option(found: re.Match[str], names: Names) -> str:
+    return f"there is no {found[1]}{_nearest(found[1], names())}"
+
+
 def _unknown_class(found: re.Match[str], names: Names) -> str:
     module, name = found.groups()
     return f"there is no {module}.{name}{_nearest(name, dir(import_module(module)))}"
@@ -104,6 +108,7 @@ def _no_class(found: re.Match[str], names: Names) -> str:
 _RULES: tuple[tuple[str, Callable[[re.Match[str], Names], str]], ...] = (
     (r"^unrecognized arguments: (\S+)", _unknown_argument),
     (r"(Subcommand '\w+'|Group '\w+') does not accept option '([\w.]+)'", _unknown_key),
+    (r"^Option '([\w.]+)' is not accepted", _unknown_option),
     (r"module '([\w.]+)' has no attribute '(\w+)'", _unknown_class),
     (r"given class_path '([\w.]+)':\s+Option '(\w+)' is not accepted", _unknown_init),
     (r"Subtypes: \[(.*?)\]\n.*Given value: (.*)", _union),

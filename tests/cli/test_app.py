@@ -15,6 +15,7 @@ from sklearn.metrics import jaccard_score
 
 from seg.cli import app as cli
 from seg.cli.command_table import COMMANDS, Command
+from seg.cli.data_parser import OF_A_RUN
 from seg.lifecycle.checkpoint import load_module
 from tests.conftest import SMALL, SYNTHETIC, write_pairs
 
@@ -65,6 +66,11 @@ def test_a_run_leaves_everything_that_a_person_looks_at(camvid_run):
         Image.open(picture).verify()
     config = yaml.safe_load((camvid_run / "config.yaml").read_text())
     assert config["model"]["network"]["init_args"]["classes"] == 11
+
+
+def test_commands_that_read_data_alone_know_all_else_of_a_run(camvid_run):
+    config = yaml.safe_load((camvid_run / "config.yaml").read_text())
+    assert config.keys() == OF_A_RUN | {"data"}
 
 
 def test_everything_that_may_be_watched_is_logged(camvid_run):

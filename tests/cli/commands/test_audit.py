@@ -10,6 +10,7 @@ from PIL import Image
 
 from seg.audit import audit_data, recommend
 from seg.audit.page import audit_page, bars
+from seg.cli.data_parser import OF_A_RUN
 from seg.data import SegmentationDataModule
 from seg.errors import InputError
 from tests.cli.test_app import seg
@@ -335,3 +336,27 @@ def test_palettes_that_differ_between_splits_are_named_with_two_files_and_the_re
     assert facts["palettes"] == []
     pixels = [[c["pixels"] for c in split["classes"]] for split in facts["splits"].values()]
     assert pixels == [[3, 3, 3, 0]] * 2
+
+
+@pytest.mark.parametrize("form", ["-c FILE", "--config FILE", "--config=FILE", "-c=FILE"])
+def test_of_the_configuration_of_a_run_the_data_alone_are_taken(form, root, tmp_path):
+    of_data = {"root": str(root), "class_names": NAMES, "crop_size": [8, 8]}
+    of_data["allow_empty_classes"] = True
+    run = {"data": of_data, **{key: {"unknown": 1} for key in OF_A_RUN}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(run))
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump({"data": of_data}))
+    given = form.replace("FILE", str(tmp_path / "config.yaml")).split()
+    assert seg("audit", *given, "--output", tmp_path / "one") == 0
+    assert seg("audit", "-c", tmp_path / "data.yaml", "--output", tmp_path / "two") == 0
+    one, two = ((tmp_path / f / "audit.json").read_bytes() for f in ("one", "two"))
+    assert one == two
+
+
+def test_a_configuration_of_a_run_is_not_overwritten(root, tmp_path, capsys):
+    of_data = {"root": str(root), "class_names": NAMES, "crop_size": [8, 8]}
+    own = tmp_path / "recommended.yaml"
+    own.write_text("# seg fit -c DATA.yaml\n" + yaml.safe_dump({"data": of_data, "model": {}}))
+    before = own.read_bytes()
+    assert seg("audit", "-c", own, "--output", tmp_path) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert own.read_bytes() == before
