@@ -22,13 +22,13 @@ from seg.data.files.headers import (
     Header,
     first_page,
     naming,
+    pages_refused,
     read_header,
     size,
     tiff_layout,
 )
 from seg.data.files.jpeg import is_in_doubt, refuse_missing_blocks
 from seg.data.files.palettes import BLACK_AND_WHITE, Palette, pack, without_ramp
-from seg.errors import InputError
 
 __all__ = ["DataError", "read_image", "read_mask", "size"]
 
@@ -36,7 +36,7 @@ Array = NDArray[Any]
 
 _JPEG_END = b"\xff\xd9"
 _PNG_GREY, _PNG_PALETTE = 0, 3  # colour types
-_MIN_IS_WHITE, _TIFF_PALETTE = 0, 3  # photometric interpretations
+_MIN_IS_WHITE, _TIFF_PALETTE, _SEPARATED = 0, 3, 5  # photometric interpretations
 
 
 def read_image(
@@ -59,7 +59,7 @@ def read_image(
         header = read_header(path, data)
         array, _ = _decode(path, data, header)
         array = _upright(_to_uint8(path, array, image_range), header.orientation)
-        array = _with_channels(path, array, header.alpha, channels)
+        array = _with_channels(path, array, header, channels)
         return np.require(array, requirements=["C", "W"])  # Pillow's cannot be written to
 
 
@@ -113,6 +113,8 @@ def read_mask_and_palette(path: Path | str, lossy: bool = False) -> tuple[Array,
             f"{path}: a mask with EXIF orientation {header.orientation} is ambiguous; "
             "save it upright without that tag."
         )
+    if header.pages > 1:
+        raise DataError(f"{path}: {pages_refused(header.pages)}")
     with naming(path):
         array, palette = _decode(path, data, header, raw=True)
         array = array[..., :-1] if header.alpha else array
@@ -163,7 +165,7 @@ def _decode_cv2(data: bytes, header: Header) -> Array:
     flags = cv2.IMREAD_UNCHANGED if header.format == "PNG" else cv2.IMREAD_ANYCOLOR
     array = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     if array is None:
-        raise InputError(f"damaged {header.format}")
+        raise ValueError(f"damaged {header.format}")
     array = array.reshape(*array.shape[:2], -1)
     if header.alpha:  # grey comes back as B = G = R
         return array[..., [0, 3] if header.mode == "LA" else [2, 1, 0, 3]]
@@ -185,6 +187,9 @@ def _decode_tiff(path: Path, data: bytes, raw: bool) -> tuple[Array, Palette | N
             if not raw:
                 return colours[array[..., 0].astype(np.uint16)], None
             palette = without_ramp(pack(colours))
+        if page.photometric == _SEPARATED and array.shape[2] == 4 and not raw:
+            inks = array if array.dtype == np.uint8 else _to_uint8(path, array, None)
+            return np.asarray(Image.fromarray(inks, "CMYK").convert("RGB")), None
         if page.photometric == _MIN_IS_WHITE:
             array = _white_first(path, array, page.bitspersample, raw)
         if array.dtype == bool:
@@ -235,8 +240,8 @@ def _upright(array: Array, orientation: int) -> Array:
     return array
 
 
-def _with_channels(path: Path, array: Array, alpha: bool, channels: int) -> Array:
-    if alpha and array.shape[2] != channels:
+def _with_channels(path: Path, array: Array, header: Header, channels: int) -> Array:
+    if header.alpha and array.shape[2] != channels:
         array = array[..., :-1]
     found = array.shape[2]
     if found == channels:
@@ -245,7 +250,8 @@ def _with_channels(path: Path, array: Array, alpha: bool, channels: int) -> Arra
         return np.repeat(array, 3, axis=2)
     if found == 3 and channels == 1:
         return cv2.cvtColor(np.ascontiguousarray(array), cv2.COLOR_RGB2GRAY)[..., None]
+    pages = ", as the TIFF has pages" if header.pages > 1 else ""
     raise DataError(
-        f"{path}: {found} channels found, {channels} expected; set data.in_channels to {found} "
-        "or convert the images."
+        f"{path}: {found} channels found, {channels} expected{pages}; set data.in_channels to "
+        f"{found} or convert the images."
     )

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import tifffile
 from PIL import Image, UnidentifiedImageError
@@ -27,8 +28,16 @@ IMAGE_SUFFIXES = frozenset(
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit is lower; ours is checked below
 
-_TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+_TIFF_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BEGINNINGS = (
+    (b"version https://git-lfs", "this is a pointer of Git LFS; fetch the picture: git lfs pull"),
+    (b"<", "this is HTML or XML, such as the page of an error; get the file again"),
+    (b"%PDF", "this is a PDF; save its page as PNG"),
+    (b"ftyp", "this is HEIC, AVIF or a video; save it as PNG"),
+)
+"""How files begin that are often taken for pictures, and what they are."""
 _ORIENTATION = 274  # the EXIF and TIFF tag
+_WITHIN_A_PAGE = "YXSCQ"  # Q: an array of more than two axes, saved by tifffile
 _GDAL_NODATA = 42113  # the TIFF tag
 _SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap height and width
 _TIFF_ALPHA = (1, 2)  # associated and unassociated, among the values of ExtraSamples
@@ -73,6 +82,7 @@ class Header:
         alpha: Whether the last channel is declared to be alpha.
         compression: That of a TIFF, by its number; 1 is none.
         nodata: The value that a GeoTIFF declares to be no data.
+        pages: Those of a TIFF that are taken for the channels of an image.
     """
 
     height: int
@@ -85,6 +95,7 @@ class Header:
     alpha: bool = False
     compression: int = 1
     nodata: float | None = None
+    pages: int = 1
 
 
 @contextmanager
@@ -94,12 +105,12 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except InputError as error:  # what is read, but not meant here
+        raise DataError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except UnidentifiedImageError:
-        raise DataError(
-            f"{path}: not a picture in a known format ({', '.join(sorted(IMAGE_SUFFIXES))})."
-        ) from None
+        raise DataError(f"{path}: {_what_it_is(path)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: more than {MAX_PIXELS:,} pixels ({error}); tile it.") from error
     except MemoryError:
@@ -109,6 +120,20 @@ def naming(path: Path) -> Iterator[None]:
             f"{path}: cannot be read ({type(error).__name__}: {error}); the file may be "
             "truncated or damaged: replace it or leave it out."
         ) from error
+
+
+def _what_it_is(path: Path) -> str:
+    """What is in a file that is no picture."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        return "the file is empty; replace it or leave it out."
+    found = start.removeprefix(start[:4]) if start[4:8] == b"ftyp" else start.lstrip()
+    for beginning, kind in _BEGINNINGS:
+        if found.startswith(beginning):
+            return f"{kind}."
+    text = "; it is text" if start.isascii() and start.decode().isprintable() else ""
+    return f"not a picture in a known format ({', '.join(sorted(IMAGE_SUFFIXES))}){text}."
 
 
 def read_header(path: Path, data: bytes | None = None) -> Header:
@@ -121,10 +146,10 @@ def read_header(path: Path, data: bytes | None = None) -> Header:
     Raises:
         DataError: If the file is missing, no picture or too large.
     """
-    with naming(path):
-        read = _tiff_header if path.suffix.lower() in _TIFF_SUFFIXES else _pillow_header
-        with path.open("rb") if data is None else BytesIO(data) as stream:
-            header = read(stream)
+    with naming(path), path.open("rb") if data is None else BytesIO(data) as stream:
+        is_tiff = stream.read(4) in _TIFF_BEGINNINGS  # whatever the file is called
+        stream.seek(0)
+        header = _tiff_header(stream) if is_tiff else _pillow_header(stream)
     if header.height * header.width > MAX_PIXELS:
         raise DataError(
             f"{path}: {header.height} x {header.width} pixels are more than the limit of "
@@ -157,14 +182,24 @@ def tiff_layout(file: tifffile.TiffFile) -> dict[str, int]:
     """Axis name to length of the first series, with axes of length one left out.
 
     Raises:
-        InputError: If there is anything but rows, columns and at most one axis of channels.
+        InputError: If there is anything but rows, columns and at most one axis of channels, such
+            as pages.
     """
     series = file.series[0]
     kept = [(a, n) for a, n in zip(series.axes, series.shape, strict=True) if n > 1 or a in "YX"]
     axes = dict(kept)
-    if not {"Y", "X"} <= axes.keys() or len(kept) > 3 or len(file.series) > 1:
-        raise InputError(f"axes {series.axes} of shape {series.shape} are no single picture")
+    pages = prod(n for axis, n in kept if axis not in _WITHIN_A_PAGE)
+    if len(file.series) > 1 or pages > 1:
+        number = len(file.pages) if len(file.series) > 1 else pages
+        raise InputError(pages_refused(number))
+    if not {"Y", "X"} <= axes.keys() or len(kept) > 3:
+        raise InputError(f"axes {series.axes} of shape {series.shape} are no single picture.")
     return axes
+
+
+def pages_refused(number: int) -> str:
+    """What is said of a TIFF of several pages where one is expected."""
+    return f"a TIFF of {number} pages; expected one: save the one that is meant as its own file."
 
 
 def _tiff_header(stream: BinaryIO) -> Header:
@@ -174,11 +209,12 @@ def _tiff_header(stream: BinaryIO) -> Header:
         return Header(
             height=axes["Y"],
             width=axes["X"],
-            orientation=int(tag.value) if tag else 1,
+            orientation=_valid_orientation(tag.value) if tag else 1,
             format="TIFF",
             alpha=bool(page.extrasamples) and page.extrasamples[-1] in _TIFF_ALPHA,
             compression=int(page.compression),
             nodata=_nodata(page),
+            pages=axes.get("Q", 1),
         )
 
 
@@ -211,4 +247,21 @@ def _pillow_header(stream: BinaryIO) -> Header:
 def _orientation(file: Image.Image) -> int:
     if file.format == "PNG" and "exif" not in file.info:
         return 1  # getexif would decode the whole file in search of a late chunk
-    return int(file.getexif().get(_ORIENTATION, 1))
+    try:
+        value = file.getexif().get(_ORIENTATION, 1)
+    except Exception as error:  # of whatever kind, the pixels can be read
+        raise InputError(
+            f"its EXIF data cannot be read ({type(error).__name__}: {error}), so that it is "
+            "unknown whether the picture is upright; remove them, as by exiftool -all= FILE."
+        ) from error
+    return _valid_orientation(value)
+
+
+def _valid_orientation(value: Any) -> int:
+    """The orientation that a tag says; numbers without a meaning count as upright."""
+    if not isinstance(value, int):
+        raise InputError(
+            f"its EXIF orientation is {value!r}; expected a number from 1 to 8: write it so, as by "
+            "exiftool -n -Orientation=1 FILE."
+        )
+    return value if value in range(1, 9) else 1
