@@ -14,6 +14,7 @@ from seg.data.augment.copy_paste import Components
 from seg.data.augment.transforms import TrainingTransform
 from seg.data.dataset import Sample, SegmentationDataset
 from seg.data.files.labels import Labels, names_for
+from seg.data.files.orientation import ExifPolicy
 from seg.data.files.predicted_images import PredictedImages, find_images, with_sizes
 from seg.data.loading import TrainLoader, WorkerLoader, local_rank_first, make_loader, place_of
 from seg.data.own_dataset import DatasetFactory
@@ -31,7 +32,6 @@ from seg.data.settings import (
     resolve_class_names,
 )
 from seg.data.sources import AnyDataset, FileSource, OwnSource, Source, SyntheticSource
-from seg.errors import InputError
 
 _STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
@@ -69,6 +69,7 @@ class SegmentationDataModule(L.LightningDataModule):
         in_channels: Channels of the images.
         image_range: Low and high value, [low, high], that become 0 and 255 in images deeper than
             8 bits. Left out, the full range of their type.
+        exif_orientation: apply, the default, turns images upright by their EXIF data; or ignore.
         resize: Height and width, [h, w], of the images. In evaluation masks keep their own size.
         crop_size: Height and width of the training crops.
         scale_jitter: Range of the random scale before the crop; [1, 1] is none.
@@ -113,6 +114,7 @@ class SegmentationDataModule(L.LightningDataModule):
         allow_empty_classes: bool = False,
         in_channels: int = 3,
         image_range: list[float] | None = None,
+        exif_orientation: ExifPolicy | None = None,
         resize: list[int] | None = None,
         crop_size: list[int] = [128, 128],  # noqa: B006  (never changed; shown by --help)
         scale_jitter: list[float] = [0.75, 1.5],  # noqa: B006
@@ -134,6 +136,7 @@ class SegmentationDataModule(L.LightningDataModule):
         finder |= {"split_fractions": split_fractions, "split_seed": split_seed}
         files = finder | {"ignore_colors": ignore_colors, "image_range": image_range}
         files |= {"mask_threshold": mask_threshold, "color_tolerance": color_tolerance}
+        files |= {"exif_orientation": exif_orientation}
         splits = {"train_split": train_split, "val_split": val_split, "test_split": test_split}
         given: dict[str, Any] = {"class_colors": class_colors, "label_map": label_map}
         given |= {"in_channels": in_channels, "allow_empty_classes": allow_empty_classes}
@@ -162,7 +165,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.predicted = PredictedImages()
         self.seed = seed
         self._reading: dict[str, Any] = {"resize": resize, "channels": in_channels}
-        self._reading |= {"image_range": image_range}
+        self._reading |= {"image_range": image_range, "exif_orientation": exif_orientation}
         self._source: Source = SyntheticSource(synthetic_length, synthetic_size, resize, seed)
         if root is not None:
             reading = label_map, class_colors, ignore_colors, mask_threshold, color_tolerance
@@ -189,13 +192,10 @@ class SegmentationDataModule(L.LightningDataModule):
                 labels without a class, or nothing to learn a class from; all are counted.
         """
         if stage == "predict":
-            if self.predict is None:
-                raise InputError("Nothing to predict: set data.predict to a folder or a file.")
+            reading = self._reading | {"all_needed": self.predict_output is None}
             found = find_images(self.predict, self.predict_output)
-            self.predicted = with_sizes(found, self.predict_output is None)
-            dataset = SegmentationDataset(self.predicted.pairs, **self._reading)
-            dataset.all_needed = self.predict_output is None
-            self._datasets["predict"] = dataset
+            self.predicted = with_sizes(found, reading["all_needed"], reading["exif_orientation"])
+            self._datasets["predict"] = SegmentationDataset(self.predicted.pairs, **reading)
             return
         self._find(_STAGES[stage])
         if stage == "fit" and not isinstance(self._source, SyntheticSource):

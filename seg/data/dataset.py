@@ -14,6 +14,7 @@ from seg.data.augment.transforms import TrainingTransform
 from seg.data.files.decoding import read_image
 from seg.data.files.headers import DataError
 from seg.data.files.labels import Labels, MaskValues
+from seg.data.files.orientation import ExifPolicy
 from seg.data.files.pairing import Pairs
 
 Sample = dict[str, Any]
@@ -39,6 +40,8 @@ class SegmentationDataset(Dataset[Sample]):
         channels: Channels of the images.
         image_range: Values that become 0 and 255 in images deeper than 8 bits.
         seed: Seed of the augmentation, together with epoch and index.
+        exif_orientation: Whether images are turned upright by it; without, they are.
+        all_needed: Whether an image without a mask that cannot be read is an error.
     """
 
     def __init__(
@@ -50,6 +53,8 @@ class SegmentationDataset(Dataset[Sample]):
         channels: int = 3,
         image_range: Sequence[float] | None = None,
         seed: int = 0,
+        exif_orientation: ExifPolicy | None = None,
+        all_needed: bool = True,
     ) -> None:
         self.pairs = pairs
         self.labels = labels
@@ -57,9 +62,9 @@ class SegmentationDataset(Dataset[Sample]):
         self.resize = resize
         self.channels = channels
         self.image_range = image_range
+        self.upright = exif_orientation != "ignore"
         self.seed = seed
-        self.all_needed = True
-        """Whether an image without a mask that cannot be read is an error."""
+        self.all_needed = all_needed
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -77,7 +82,7 @@ class SegmentationDataset(Dataset[Sample]):
         if self.labels is None:
             return self._without_mask(index)
         name = self.pairs.names[index]
-        image = read_image(self.pairs.images[index], self.channels, self.image_range)
+        image = self._image(index)
         mask = self.mask(index)
         seed = (self.seed, *seed)
         return make_sample(image, mask, name, self.transform, self.resize, seed, place)
@@ -86,7 +91,7 @@ class SegmentationDataset(Dataset[Sample]):
         """An image to predict; one that cannot be read and is not needed is black."""
         name, fault = self.pairs.names[index], ""
         try:
-            image = read_image(self.pairs.images[index], self.channels, self.image_range)
+            image = self._image(index)
         except DataError as error:
             if self.all_needed:
                 raise
@@ -103,8 +108,11 @@ class SegmentationDataset(Dataset[Sample]):
 
     def draw(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Image (H, W, C) and class ids (H, W) of one sample before any augmentation."""
-        image = read_image(self.pairs.images[index], self.channels, self.image_range)
-        return image, self.mask(index)
+        return self._image(index), self.mask(index)
+
+    def _image(self, index: int) -> NDArray[Any]:
+        path = self.pairs.images[index]
+        return read_image(path, self.channels, self.image_range, self.upright)
 
     def mask_values(self, index: int) -> MaskValues:
         """What one sample's mask holds, for those who need the class ids of some pixels only."""

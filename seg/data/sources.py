@@ -8,6 +8,7 @@ from seg.data.dataset import SegmentationDataset
 from seg.data.files.headers import DataError
 from seg.data.files.image_range import warn_of_little_range
 from seg.data.files.labels import Labels
+from seg.data.files.orientation import ExifPolicy, say_policy
 from seg.data.files.pairing import check, find_pairs
 from seg.data.own_dataset import DatasetFactory, OwnDataset
 from seg.data.scan.cache import ScanMemory
@@ -62,11 +63,18 @@ class FileSource:
         self.labels = labels
         self.reading = reading
         self.seed = seed
+        self._told_orientation = False
 
     def find(self, roles: Sequence[str], transform: TrainingTransform) -> dict[str, AnyDataset]:
         """As `Source.find`."""
         splits = [find_pairs(self.root, self.splits[role], **self.finder) for role in roles]
-        found = check(splits, lossy_masks=self.labels.takes_lossy)
+        policy: ExifPolicy | None = self.reading["exif_orientation"]
+        found = check(splits, self.labels.takes_lossy, policy)
+        if policy is None and not self._told_orientation:
+            self._told_orientation = say_policy(
+                [path for pairs in found for path in pairs.images],
+                [size for pairs in found for size in pairs.sizes],
+            )
         if "train" in roles and self.reading["image_range"] is None:
             warn_of_little_range(found[[*roles].index("train")].images)
         return {

@@ -40,15 +40,19 @@ _MIN_IS_WHITE, _TIFF_PALETTE, _SEPARATED = 0, 3, 5  # photometric interpretation
 
 
 def read_image(
-    path: Path | str, channels: int = 3, image_range: Sequence[float] | None = None
+    path: Path | str,
+    channels: int = 3,
+    image_range: Sequence[float] | None = None,
+    upright: bool = True,
 ) -> NDArray[np.uint8]:
-    """Decode an image to uint8 of shape (H, W, channels), upright.
+    """Decode an image to uint8 of shape (H, W, channels).
 
     Args:
         path: A JPEG, JPEG 2000, PNG, BMP, GIF, WebP, TIFF or PNM file.
         channels: Channels wanted. Grey is repeated to 3, RGB becomes luma (Rec. 601) for 1.
         image_range: Low and high value that become 0 and 255, for samples deeper than 8 bits;
             without it, the full range of an integer type.
+        upright: Whether its EXIF orientation is applied.
 
     Raises:
         DataError: If the file cannot be decoded, has other channels, or needs `image_range`.
@@ -58,7 +62,8 @@ def read_image(
         data = path.read_bytes()
         header = read_header(path, data)
         array, _ = _decode(path, data, header)
-        array = _upright(_to_uint8(path, array, image_range), header.orientation)
+        array = _to_uint8(path, array, image_range)
+        array = _upright(array, header.orientation if upright else 1)
         array = _with_channels(path, array, header, channels)
         return np.require(array, requirements=["C", "W"])  # Pillow's cannot be written to
 

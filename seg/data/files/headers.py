@@ -39,7 +39,7 @@ _BEGINNINGS = (
 _ORIENTATION = 274  # the EXIF and TIFF tag
 _WITHIN_A_PAGE = "YXSCQ"  # Q: an array of more than two axes, saved by tifffile
 _GDAL_NODATA = 42113  # the TIFF tag
-_SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap height and width
+SIDEWAYS = frozenset({5, 6, 7, 8})  # orientations that swap height and width
 _TIFF_ALPHA = (1, 2)  # associated and unassociated, among the values of ExtraSamples
 _PNG_BITS = slice(24, 26)  # bit depth and colour type in the IHDR chunk
 
@@ -158,14 +158,18 @@ def read_header(path: Path, data: bytes | None = None) -> Header:
     return header
 
 
-def size(path: Path | str) -> tuple[int, int]:
+def size(path: Path | str, upright: bool = True) -> tuple[int, int]:
     """Height and width in pixels after EXIF orientation, by the header only.
+
+    Args:
+        path: The file.
+        upright: Whether the orientation is applied.
 
     Raises:
         DataError: If the file is missing, no picture or too large.
     """
     header = read_header(Path(path))
-    if header.orientation in _SIDEWAYS:
+    if upright and header.orientation in SIDEWAYS:
         return header.width, header.height
     return header.height, header.width
 

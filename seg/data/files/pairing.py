@@ -14,6 +14,7 @@ from pathlib import Path
 from seg.data.files import annotations
 from seg.data.files.annotations import are_coco, entries, file_of
 from seg.data.files.headers import DataError, size
+from seg.data.files.orientation import ExifPolicy, reason_of
 from seg.data.files.split_lists import SplitList, random_share
 from seg.data.files.templates import Files, Template
 
@@ -158,12 +159,15 @@ def _found(files: Files) -> str:
     )
 
 
-def check(splits: Sequence[Pairs], lossy_masks: bool = False) -> list[Pairs]:
+def check(
+    splits: Sequence[Pairs], lossy_masks: bool = False, policy: ExifPolicy | None = None
+) -> list[Pairs]:
     """Read every header, in threads, and add the sizes; all that is wrong is raised at once.
 
     Args:
         splits: What was found.
         lossy_masks: Whether masks may be JPEGs.
+        policy: What is done with an EXIF orientation; without one it is applied.
 
     Raises:
         DataError: If anything is wrong; the message lists the first ten and counts the rest.
@@ -172,8 +176,8 @@ def check(splits: Sequence[Pairs], lossy_masks: bool = False) -> list[Pairs]:
     with ThreadPoolExecutor(_THREADS) as pool:
         for pairs in splits:
             masks: Iterable[Path | None] = pairs.masks or [None] * len(pairs)
-            lossy = repeat(lossy_masks)
-            results = list(pool.map(_check_one, pairs.images, masks, lossy))
+            how = repeat(lossy_masks), repeat(policy)
+            results = list(pool.map(_check_one, pairs.images, masks, *how))
             offenders += [*pairs.offenders, *(r for r in results if isinstance(r, str))]
             checked.append(
                 replace(pairs, sizes=tuple(r for r in results if not isinstance(r, str)))
@@ -183,10 +187,12 @@ def check(splits: Sequence[Pairs], lossy_masks: bool = False) -> list[Pairs]:
     return checked
 
 
-def _check_one(image: Path, mask: Path | None, lossy: bool) -> Size | str:
+def _check_one(
+    image: Path, mask: Path | None, lossy: bool, policy: ExifPolicy | None
+) -> Size | str:
     """Size of a good pair, or what is wrong with it."""
     try:
-        found = size(image)
+        found = size(image, policy != "ignore")
         if mask is None:
             return found
         if not lossy and mask.suffix.lower() in _JPEG and file_of(mask) is None:
@@ -199,7 +205,8 @@ def _check_one(image: Path, mask: Path | None, lossy: bool) -> Size | str:
     except DataError as error:
         return str(error)
     if found != mask_size:
-        return f"{image} is {found[0]} x {found[1]} but {mask} is {mask_size[0]} x {mask_size[1]}"
+        sizes = f"{image} is {found[0]} x {found[1]} but {mask} is {mask_size[0]} x {mask_size[1]}"
+        return sizes + reason_of(image, found, mask_size, policy)
     return found
 
 

@@ -4,9 +4,11 @@ import mimetypes
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 from seg.data.files.headers import DataError, size
+from seg.data.files.orientation import ExifPolicy
 from seg.data.files.pairing import Pairs, report
 from seg.data.files.templates import STEM, Files, Template, files_below, is_picture
 from seg.files import same_file
@@ -32,16 +34,18 @@ class PredictedImages:
     unreadable: tuple[str, ...] = ()
 
 
-def find_images(sources: str | Sequence[str], output: Path | None = None) -> PredictedImages:
+def find_images(sources: str | Sequence[str] | None, output: Path | None = None) -> PredictedImages:
     """Find images to predict: a folder (recursively), a file, or a list of either.
 
     Args:
-        sources: Paths of folders and files.
+        sources: Paths of folders and files; None is refused.
         output: Where predictions go. It is left out of the folders that it lies in.
 
     Raises:
         DataError: If a source does not exist, or is the folder of the predictions.
     """
+    if sources is None:
+        raise DataError("Nothing to predict: set data.predict to a folder or a file.")
     files: dict[str, Path] = {}
     others: list[Path] = []
     offenders: list[str] = []
@@ -69,12 +73,15 @@ def find_images(sources: str | Sequence[str], output: Path | None = None) -> Pre
     return PredictedImages(pairs, tuple(others))
 
 
-def with_sizes(images: PredictedImages, all_needed: bool = True) -> PredictedImages:
+def with_sizes(
+    images: PredictedImages, all_needed: bool = True, policy: ExifPolicy | None = None
+) -> PredictedImages:
     """The images whose headers can be read, with their sizes; the others as `unreadable`.
 
     Args:
         images: What was found.
         all_needed: Whether one that cannot be read is an error.
+        policy: What is done with an EXIF orientation; without one it is applied.
 
     Raises:
         DataError: If none can be read, or one that is needed, or two have one name.
@@ -83,7 +90,7 @@ def with_sizes(images: PredictedImages, all_needed: bool = True) -> PredictedIma
     if pairs.offenders:
         raise DataError(report(pairs.offenders))
     with ThreadPoolExecutor(_THREADS) as pool:
-        results = list(pool.map(_size, pairs.images))
+        results = list(pool.map(_size, pairs.images, repeat(policy != "ignore")))
     faults = [result for result in results if isinstance(result, str)]
     if len(faults) == len(results) or (faults and all_needed):
         raise DataError(report(faults))
@@ -109,9 +116,9 @@ def told(others: Sequence[Path]) -> str:
     return f"{noun} by name: {', '.join(map(str, others[:_EXAMPLES]))}{more}"
 
 
-def _size(path: Path) -> tuple[int, int] | str:
+def _size(path: Path, upright: bool) -> tuple[int, int] | str:
     try:
-        return size(path)
+        return size(path, upright)
     except DataError as error:
         return str(error)
 
