@@ -30,7 +30,8 @@ from tests.python_fits import NAMES, convolution, trainer
 
 def unet(classes=3, **settings):
     torch.manual_seed(0)
-    return smp.Unet("resnet18", encoder_weights=None, classes=classes, **settings)
+    light = {"encoder_weights": None, "decoder_channels": [32, 16, 16, 8, 8]}
+    return smp.Unet("tu-lcnet_035", **light, classes=classes, **settings)
 
 
 def samples(count=4, size=32, classes=3, seed=0):
@@ -201,8 +202,8 @@ def test_a_frozen_encoder_keeps_weights_and_statistics_until_it_thaws(tmp_path):
         second := SegmentationModule(unet(), CrossEntropyLoss(), NAMES, freeze_encoder_epochs=1),
         Data(),
     )
-    assert not torch.equal(second.encoder.conv1.weight, start["conv1.weight"])
-    assert not torch.equal(second.encoder.bn1.running_mean, start["bn1.running_mean"])
+    assert not torch.equal(second.encoder.model.conv_stem.weight, start["model.conv_stem.weight"])
+    assert not torch.equal(second.encoder.model.bn1.running_mean, start["model.bn1.running_mean"])
 
 
 def test_the_encoder_learns_at_its_own_rate(tmp_path):

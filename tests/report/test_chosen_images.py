@@ -8,7 +8,7 @@ from seg.cli import app as cli
 from seg.data.scan.components import find_regions
 from seg.data.scan.table import Scan
 from seg.report.chosen_images import images_of_rare_classes
-from tests.conftest import SMALL, write_pairs
+from tests.conftest import LIGHT, SMALL, write_pairs
 
 
 def scan_of(masks, num_classes):
@@ -82,7 +82,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         given = ["--data.root=data", "--data.class_names=[a,b,c,d,e]", "--name=run"]
-        assert cli.main(["fit", *SMALL, *given, "--trainer.max_epochs=2"]) == 0
+        assert cli.main(["fit", *SMALL, *LIGHT, *given, "--trainer.max_epochs=2"]) == 0
     return root
 
 
@@ -126,5 +126,5 @@ def test_a_mask_of_one_pixel_is_pictured_where_images_are_resized(tmp_path, monk
         pixel = np.full((1, 1, 3) if kind == "images" else (1, 1), value, np.uint8)
         Image.fromarray(pixel).save(tmp_path / kind / "val" / "dot.png")
     given = ["--data.root=.", "--data.class_names=[a,b]", "--data.resize=[32,32]", "--name=run"]
-    assert cli.main(["fit", *SMALL, *given]) == 0
+    assert cli.main(["fit", *SMALL, *LIGHT, *given]) == 0
     assert names(tmp_path / "runs/run/version_0/previews") == ["0_dot.png"]

@@ -7,7 +7,7 @@ from rich.console import Console
 from seg.losses import BinaryCrossEntropyLoss, CompoundLoss, CrossEntropyLoss, FocalLoss
 from seg.report.weights import print_weights
 from tests.cli.test_app import seg
-from tests.conftest import SYNTHETIC
+from tests.conftest import LIGHT, SYNTHETIC
 
 NAMES = ["ground", "plate", "crack"]
 
@@ -62,7 +62,7 @@ def test_without_a_policy_nothing_is_printed():
 @pytest.mark.slow
 def test_a_run_prints_the_weights_before_it_trains(tmp_path, capsys):
     loss = ["--model.loss=CrossEntropyLoss", "--model.loss.weight=inverse_frequency"]
-    assert seg("fit", *SYNTHETIC, *loss, "--trainer.default_root_dir", tmp_path) == 0
+    assert seg("fit", *SYNTHETIC, *LIGHT, *loss, "--trainer.default_root_dir", tmp_path) == 0
     said = capsys.readouterr().out
     assert said.index("class weights by policy") < said.index("validation split, best epoch")
     assert "weight (inverse_frequency)" in said

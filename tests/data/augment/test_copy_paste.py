@@ -23,7 +23,7 @@ from seg.data.scan.components import find_regions
 from seg.data.scan.table import Scan
 from seg.errors import InputError
 from tests.cli.test_app import seg
-from tests.conftest import SYNTHETIC, write_pairs
+from tests.conftest import LIGHT, SYNTHETIC, write_pairs
 
 CLASSES = 4
 
@@ -266,4 +266,4 @@ def test_classes_are_named_and_a_wrong_name_is_refused(files):
 @pytest.mark.slow
 def test_a_run_trains_with_it(tmp_path):
     steps = "--data.transforms=[{CopyPaste: {p: 1.0}}, {HorizontalFlip: {p: 0.5}}]"
-    assert seg("fit", *SYNTHETIC, steps, "--trainer.default_root_dir", tmp_path) == 0
+    assert seg("fit", *SYNTHETIC, *LIGHT, steps, "--trainer.default_root_dir", tmp_path) == 0

@@ -15,7 +15,7 @@ from seg.data.files.labels import Labels
 from seg.data.scan.components import find_regions
 from seg.errors import InputError
 from tests.cli.test_app import seg
-from tests.conftest import SMALL, write_pairs
+from tests.conftest import LIGHT, SMALL, write_pairs
 
 
 def written(path: Path, values: object, dtype: type, **options: object) -> Path:
@@ -128,7 +128,7 @@ def test_ranges_in_a_yaml_are_read_and_travel_in_the_checkpoint(tmp_path: Path) 
         f"data: {{root: {tmp_path}, class_names: [a, b], label_map: {{1-4: 0, 5: 1, 7: ignore}}}}\n"
     )
     out = ["--trainer.default_root_dir", tmp_path, "--name=ranges"]
-    assert seg("fit", "-c", tmp_path / "mine.yaml", *SMALL, *out) == 0
+    assert seg("fit", "-c", tmp_path / "mine.yaml", *SMALL, *LIGHT, *out) == 0
     best = tmp_path / "ranges/version_0/checkpoints/best.ckpt"
     assert seg("validate", "--ckpt_path", best, "--output", tmp_path / "judged") == 0
     one = (tmp_path / "judged/per_class.json").read_bytes()
