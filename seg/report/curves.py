@@ -2,20 +2,21 @@
 
 import csv
 import math
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from matplotlib import colormaps
+from matplotlib import __version_info__, colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.ticker import MaxNLocator
 
 from seg.files import replacing
+from seg.report.fonts import shown_names
 
 _TRAINING_LOSS = ("train/loss_epoch", "train/loss", "train/loss_step")
 """Names of the training loss, the one to prefer first."""
@@ -23,6 +24,7 @@ _CLASS_PREFIX = "val/iou/"
 _LINE_STYLES = ("-", "--", ":")
 _ROWS_PER_LEGEND_COLUMN = 16
 _DPI = 120
+_SHAPES_TEXT = __version_info__[:2] >= (3, 11)
 
 Curve = dict[int, float]
 """A value an epoch."""
@@ -126,22 +128,23 @@ def _legend(axes: Axes, names: Sequence[str]) -> None:
     Left alone, matplotlib reads mathematics between dollars, and in front of an underscore (hence
     the space) drops the name.
     """
+    shown = shown_names(names, _SHAPES_TEXT)
     legend = axes.legend(
         axes.lines,
-        [f" {name}" for name in names],
+        [f" {name.text}" for name in shown],
         loc="center left",
         bbox_to_anchor=(1.01, 0.5),
         fontsize="small",
         frameon=False,
         ncols=-(-len(names) // _ROWS_PER_LEGEND_COLUMN),
     )
-    for text in legend.get_texts():
+    for text, name in zip(legend.get_texts(), shown, strict=True):
         text.set_parse_math(False)
+        if name.font is not None:
+            text.set_fontproperties(FontProperties(fname=name.font, size=text.get_fontsize()))
 
 
 def _save(figure: Figure, output: str | Path) -> None:
-    with warnings.catch_warnings(), replacing(output) as temporary:
-        # A letter that the font lacks is drawn as a box, which is all there is to say.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with replacing(output) as temporary:
         FigureCanvasAgg(figure)
         figure.savefig(temporary, format="png")

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 from seg.constants import IGNORE_INDEX
 from seg.files import replacing
 from seg.prediction.palette import Colors, mask_palette
+from seg.report.fonts import ShownName, shown_names
 
 _GAP = 8
 _MARGIN = 6
@@ -134,36 +135,39 @@ def _rgb(image: np.ndarray) -> np.ndarray:
     return image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
 
 
-def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(_FONT_SIZE)
+def _font(file: str | None = None) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    if file is None:
+        return ImageFont.load_default(_FONT_SIZE)
+    return ImageFont.truetype(file, _FONT_SIZE)
 
 
-def _draw_entry(sheet: Image.Image, swatch: np.ndarray, name: str, x: int, y: int) -> None:
+def _draw_entry(sheet: Image.Image, swatch: np.ndarray, name: ShownName, x: int, y: int) -> None:
     draw = ImageDraw.Draw(sheet)
     sheet.paste(Image.fromarray(swatch), (x, y))
     draw.rectangle((x, y, x + _FONT_SIZE - 1, y + _FONT_SIZE - 1), outline=_INK)
-    draw.text((x + _FONT_SIZE + _MARGIN, y - 1), name, fill=_INK, font=_font())
+    draw.text((x + _FONT_SIZE + _MARGIN, y - 1), name.text, fill=_INK, font=_font(name.font))
 
 
 def _legend_entries(
     truth: np.ndarray | None, prediction: np.ndarray, class_names: Sequence[str]
-) -> list[tuple[int, str]]:
+) -> list[tuple[int, ShownName]]:
     present = set(np.unique(prediction).tolist())
     if truth is not None:
         present |= set(np.unique(truth).tolist())
-    return [
-        (
-            class_id,
-            "ignored" if class_id == IGNORE_INDEX else " ".join(class_names[class_id].split()),
-        )
-        for class_id in sorted(present)
-    ]
+    names = shown_names(
+        [" ".join(name.split()) for name in class_names], bool(features.check("raqm"))
+    )
+    ignored = ShownName("ignored")
+    return [(i, ignored if i == IGNORE_INDEX else names[i]) for i in sorted(present)]
 
 
-def _legend_places(names: Sequence[str], width: int) -> tuple[list[tuple[int, int]], int, int]:
+def _legend_places(
+    names: Sequence[ShownName], width: int
+) -> tuple[list[tuple[int, int]], int, int]:
     """Where each entry begins (x, y), and the width and height that hold them all, in pixels."""
     lengths = [
-        2 * _MARGIN + _FONT_SIZE + round(_font().getlength(name)) + 2 * _MARGIN for name in names
+        2 * _MARGIN + _FONT_SIZE + round(_font(name.font).getlength(name.text)) + 2 * _MARGIN
+        for name in names
     ]
     width = max([width, *(length + _MARGIN for length in lengths)])
     places, x, y = [], _MARGIN, 0

@@ -86,7 +86,7 @@ def test_an_infinite_loss_does_not_spoil_the_scale(draw):
     assert draw(rows).axes[0].get_ylim()[1] < 3
 
 
-@pytest.mark.parametrize("name", ["$x_1$", "$\\nonsense{$", "_hidden", "道路", "a/b", "a_b^c"])
+@pytest.mark.parametrize("name", ["$x_1$", "$\\nonsense{$", "_hidden", "дорога", "a/b", "a_b^c"])
 def test_class_names_are_shown_letter_by_letter(name, draw):
     legend = draw([{"epoch": 0, f"val/iou/{name}": 0.5}]).axes[1].get_legend()
     (text,) = legend.get_texts()
