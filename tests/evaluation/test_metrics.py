@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed
-import torch.multiprocessing
 from sklearn.metrics import (
     accuracy_score,
     f1_score,
@@ -21,7 +20,7 @@ from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from torch import Tensor
 
 from seg.evaluation.metrics import ConfusionMatrix, confusion_matrix, per_class_records, scores
-from tests.processes import LIMIT
+from tests.processes import LIMIT, context
 
 CLASSES = 5
 
@@ -216,7 +215,7 @@ def test_another_ignore_index_and_bad_sizes() -> None:
         ConfusionMatrix(0)
 
 
-def _count_a_share(index: int, rank: int, folder: str) -> None:
+def _count_a_share(rank: int, folder: str) -> None:
     """One of two processes: counts one of 5 images, or the 4 others, and saves what it is told."""
     rendezvous = f"file://{folder}/rendezvous"
     torch.distributed.init_process_group(
@@ -236,9 +235,11 @@ def _count_a_share(index: int, rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_sum_to_bit_equal_counts(tmp_path: Path) -> None:
-    other = torch.multiprocessing.spawn(_count_a_share, (1, str(tmp_path)), join=False)
-    _count_a_share(0, 0, str(tmp_path))  # this process is rank 0: one start less to wait for
-    other.join()
+    other = context().Process(target=_count_a_share, args=(1, str(tmp_path)))
+    other.start()
+    _count_a_share(0, str(tmp_path))  # this process is rank 0: one start less to wait for
+    other.join(LIMIT)
+    assert other.exitcode == 0
     expected = confusion_matrix(*sample(images=5), CLASSES)
     expected[0, 0] += 2**54
     expected[0, 1] += 1
