@@ -69,7 +69,7 @@ def draw(path: Path, height: int, width: int, shapes: Sequence[tuple[int, Shape]
         # neighbours in that order with one value are one area
         for value, group in groupby(order.tolist(), lambda place: shapes[place][0]):
             together = masks.merge([runs[place] for place in group])
-            drawn[masks.decode(together).T.astype(bool)] = value
+            drawn[masks.decode(together).T.view(np.bool_)] = value  # of 0 and 1
     except (ValueError, TypeError, IndexError) as error:
         raise DataError(f"{path}: an annotation cannot be drawn ({error}).") from error
     return np.ascontiguousarray(drawn.T)

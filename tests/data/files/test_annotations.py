@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,15 @@ def test_a_file_that_is_none_of_coco_is_refused(text: str, message: str, tmp_pat
     with pytest.raises(DataError) as error:
         ids(tmp_path / "a.json" / "0.jpg")
     assert str(error.value).startswith(f"{tmp_path}/a.json: ") and message in str(error.value)
+
+
+def test_without_pycocotools_the_package_to_install_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = coco(tmp_path / "a.json", [area(SQUARE)])
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(InputError, match=r"Annotations in JSON need pycocotools .*: pip install p"):
+        ids(file / "0.jpg")
 
 
 def test_a_file_is_parsed_once_and_again_when_it_changes(
