@@ -13,6 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -51,8 +52,11 @@ def export(module: SegmentationModule, height: int, width: int) -> ExportedProgr
 
 def write_program(path: str | Path, program: ExportedProgram, class_names: Sequence[str]) -> None:
     """Writes a program of `export` with the names of its class ids, as `classes.json` in it."""
-    with replacing(path) as temporary, temporary.open("wb") as file, _quiet():
-        torch.export.save(program, file, extra_files={CLASSES: json.dumps(list(class_names))})
+    whole = BytesIO()  # as torch's writer ends the process where a disk is full
+    with _quiet():
+        torch.export.save(program, whole, extra_files={CLASSES: json.dumps(list(class_names))})
+    with replacing(path) as temporary:
+        temporary.write_bytes(whole.getbuffer())
 
 
 def is_program(path: Path) -> bool:

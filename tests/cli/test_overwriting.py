@@ -1,6 +1,7 @@
 """What a command reads, it never overwrites."""
 
 import hashlib
+import re
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from tests.cli.test_app import run_of, seg
 from tests.conftest import LIGHT, SYNTHETIC, write_pairs
+from tests.processes import start
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +106,25 @@ def test_a_checkpoint_that_is_read_is_not_overwritten(checkpoint, command, capsy
     assert seg(command, "--ckpt_path", checkpoint, *size, "--output", checkpoint) == 2
     assert "would be overwritten" in capsys.readouterr().err
     assert checkpoint.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["export", "calibrate", "audit"])
+def test_a_full_disk_is_told_in_one_line_and_nothing_half_written_is_left(
+    checkpoint, command, tmp_path
+):
+    given = {
+        "export": ["--size=[64,64]", "--output=out/a.pt2"],
+        "calibrate": ["--output=out/a.ckpt"],
+        "audit": ["--output=out"],
+    }
+    read = [] if command == "audit" else ["--ckpt_path", checkpoint]
+    (tmp_path / "cache").write_text("")  # no folder, so that no scan is kept
+    own = {"SEG_TEST_LARGEST_FILE": "2000", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    run = start(command, *read, *given[command], cwd=tmp_path, **own)
+    assert run.wait() == 2, run.text
+    assert re.search(r"^seg: error: out/.*: cannot be written: .*File too large", run.text, re.M)
+    assert "Traceback" not in run.text
+    assert [*(tmp_path / "out").iterdir()] == []
 
 
 def test_split_lists_that_are_in_use_are_not_overwritten(tmp_path, capsys):

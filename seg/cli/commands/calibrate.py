@@ -7,6 +7,7 @@ the IoU of each class without and, on images they were not fitted to, with them:
 
 import json
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,8 @@ def _rewrite(source: str | Path, target: Path, calibration: dict[str, Any] | Non
     checkpoint.pop("calibration", None)
     if calibration is not None:
         checkpoint["calibration"] = calibration
+    whole = BytesIO()  # of a full disk torch's writer says nothing that can be understood
+    torch.save(checkpoint, whole)
     with replacing(target, durable=True) as path:
-        torch.save(checkpoint, path)
+        path.write_bytes(whole.getbuffer())
     return target
