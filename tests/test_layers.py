@@ -229,6 +229,7 @@ def test_a_private_name_of_others_is_found(statement, expected):
 PUBLIC = {
     "seg.metrics": "ConfusionMatrix",
     "seg.optim": "PolynomialDecay",
+    "seg.training.optim": "PolynomialDecay",  # so checkpoints of before seg.training.schedules
     "seg.sharding": "ShardedStrategy",
     "seg.checkpoint": "load_module",
 }

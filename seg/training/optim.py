@@ -21,6 +21,9 @@ from torch.optim.lr_scheduler import (
 from seg.errors import InputError
 from seg.training.schedules import Decay
 
+# checkpoints of before name it here
+from seg.training.schedules import PolynomialDecay as PolynomialDecay
+
 log = logging.getLogger(__name__)
 
 
