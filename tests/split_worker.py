@@ -76,8 +76,8 @@ class LearntWeights(SegmentationLoss):
 
 
 BATCH, SIDE = 8, 12
-SPLITS = [(1, 1), (1, 4), (2, 2), (4, 1), (4, 2)]
-"""Ranks, and micro-batches of each: the whole, either way alone, and both at once."""
+SPLITS = [(1, 1), (1, 2), (1, 4), (2, 1), (2, 2), (2, 4), (4, 1), (4, 2)]
+"""Ranks, and micro-batches of each; with 4 ranks, 4 would be the same step as 2."""
 WEIGHTS = [0.2, 1.0, 7.0]
 LOSSES = {
     "cross_entropy": lambda: CrossEntropyLoss(),

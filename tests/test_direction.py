@@ -11,11 +11,10 @@ from tests.processes import start
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 5
+EPOCHS = 6
 PLAIN = ["-c", CONFIGS / "network/unet_small.yaml", "-c", CONFIGS / "optimizer/onecycle.yaml"]
 CPU = ["-c", CONFIGS / "trainer/cpu.yaml", "--trainer.precision=32-true"]
-SMALL = ["--data.crop_size=[64,64]", "--data.batch_size=4"]
-FIT = [*PLAIN, *CPU, *SMALL, f"--trainer.max_epochs={EPOCHS}"]
+FIT = [*PLAIN, *CPU, f"--trainer.max_epochs={EPOCHS}"]
 ONCE = [f"--trainer.check_val_every_n_epoch={EPOCHS}", "--trainer.num_sanity_val_steps=0"]
 RARE = ["bolt", "crack"]
 
