@@ -174,10 +174,11 @@ def shortened(command, tmp_path, camvid_like, folder_data, encoder_file):
     hub = ["--model.network.encoder_weights=null"] if "imagenet" in text else []
     if args[0] != "fit":
         return [*args, *quick, *hub]
-    words = ("network/", "encoder", "ckpt_path", "init_from", "-c large")
+    words = ("network/", "encoder", "ckpt_path", "init_from", "-c large", "-c quickstart")
     has_network = any(word in command for word in words)
     small = ["--data.resize=[40,56]"] if "resize: [480" in text else []
-    return [*args, *quick, *small, *hub, *HERE, *([] if has_network else LIGHT)]
+    seldom = ["--trainer.check_val_every_n_epoch=1"] if "check_val" in text else []
+    return [*args, *quick, *small, *seldom, *hub, *HERE, *([] if has_network else LIGHT)]
 
 
 @pytest.mark.slow

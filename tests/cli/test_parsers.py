@@ -1,6 +1,7 @@
 """What is wrong with a command line or a YAML is told in one line, with the nearest name."""
 
 import pytest
+import yaml
 
 from seg.cli.parsers import one_line
 from tests.cli.test_app import seg
@@ -42,7 +43,7 @@ CASES = [
     (["split", "--data.roots=x"], "there is no --data.roots; the nearest is --data.root."),
     (["fitt"], "there is no command fitt; the nearest is fit."),
     (["xyzzy"], "there is no command xyzzy; seg --help lists what there is."),
-    ([], "give a command: fit, validate, test, predict, audit, "),
+    ([], "give a command: init, fit, validate, test, predict, audit, "),
 ]  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def test_a_wrong_word_is_told_in_one_line(args, said, tmp_path, monkeypatch, cap
     given = []
     for arg in args:
         if isinstance(arg, dict):
-            (tmp_path / "mine.yaml").write_text(str(arg))
+            (tmp_path / "mine.yaml").write_text(yaml.safe_dump(arg))
             arg = "mine.yaml"
         given.append(arg)
     try:
