@@ -61,6 +61,8 @@ def audit_data(
         )
         if role == "train" and not faults and not data.allow_empty_classes:
             unsettled = nothing_to_learn(dataset, scan, data.class_names)
+        elif role == "train" and len(faults) == len(dataset):
+            unsettled = [f"None of the {len(dataset)} training masks can be read."]
         if isinstance(dataset, SegmentationDataset):
             images[name] = dataset.pairs.images
             masks.append((dataset.pairs.masks, scan))

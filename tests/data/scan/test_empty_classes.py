@@ -107,3 +107,15 @@ def test_ranks_that_wait_for_the_first_ones_scan_train_as_one_does(root):
     data = ["--data.root=.", "--data.class_names=[ground, crack]", *SMALL, "--name=two"]
     make_runs(root, [[2, ["fit", *data, *LIGHT, "--data.crop_size=[16,16]"]]])
     assert (root / "runs/two/version_0/per_class.json").exists()
+
+
+def test_audit_recommends_nothing_where_no_training_mask_can_be_read(root, tmp_path, capsys):
+    write(root, "train", [CORNER] * 2)
+    masks = list(root.rglob("train/*.png"))
+    for mask in (path for path in masks if "masks" in str(path)):
+        whole = mask.read_bytes()
+        mask.write_bytes(whole[: whole.index(b"IDAT") + 6])  # the header stays
+    data = ["--data.root", root, "--data.class_names=[ground, crack]"]
+    assert seg("audit", *data, "--output", tmp_path / "audit") == 1
+    assert "None of the 2 training masks can be read." in capsys.readouterr().out
+    assert not (tmp_path / "audit" / "recommended.yaml").exists()
