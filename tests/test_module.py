@@ -27,6 +27,8 @@ from seg.module import SegmentationModule
 from seg.training.preflight import check_sharding
 from tests.python_fits import NAMES, convolution, trainer
 
+pytestmark = pytest.mark.slow
+
 
 def unet(classes=3, **settings):
     torch.manual_seed(0)

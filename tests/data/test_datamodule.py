@@ -298,6 +298,7 @@ def fit(folder: Path, resume: Path | None = None) -> list[Any]:
     return recorder.steps
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")  # as the test wants it
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")  # each run has its own
 def test_a_resumed_run_sees_what_the_uninterrupted_run_saw(tmp_path: Path) -> None:

@@ -309,6 +309,7 @@ def test_the_gradient_is_that_of_finite_differences(case: Case) -> None:
     )
 
 
+@pytest.mark.slow
 @every_loss
 def test_the_second_derivative_is_that_of_finite_differences(case: Case) -> None:
     logits, target = sample(case, (2, 2, 2))
@@ -385,6 +386,7 @@ def test_a_compiled_loss_agrees_and_has_no_graph_break(case: Case) -> None:
     )
 
 
+@pytest.mark.slow
 @every_loss
 def test_on_a_gpu_no_value_is_waited_for(case: Case, fake_gpu) -> None:
     logits, target = sample(case)

@@ -150,6 +150,7 @@ def test_an_exported_loss_agrees(per_image: bool) -> None:
     torch.testing.assert_close(exported(logits.detach(), target), loss(logits, target).detach())
 
 
+@pytest.mark.slow
 @every_form
 @every_target
 def test_first_and_second_derivatives_are_those_of_finite_differences(

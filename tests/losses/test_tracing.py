@@ -15,6 +15,8 @@ from seg.losses.tracing import traced, transformed, unreadable
 from seg.training.step import Share, step_loss
 from tests.losses.test_losses import CASES, IGNORE_INDEX, Case, every_loss, gradient, sample
 
+pytestmark = pytest.mark.slow
+
 SOME = [x for x in CASES if x.name in ("weighted", "focal", "dice", "binary", "recall")]
 close = {"rtol": 1e-9, "atol": 1e-12}
 RANKING = ("ohem", "lovasz", "lovasz_per_image")

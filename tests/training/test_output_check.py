@@ -116,6 +116,7 @@ def test_a_network_is_tried_at_the_crops_size(name, settings, size):
     assert set(check_output(module, size)) == (of_dpt if name == "DPT" else set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "size", "settings"),
     [
@@ -145,6 +146,7 @@ def test_of_crops_whose_size_is_not_known_only_what_is_found_is_judged():
         check_output(module_of(smp_network(classes=4)), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("activation", "names"),
     [

@@ -338,6 +338,7 @@ def test_palettes_that_differ_between_splits_are_named_with_two_files_and_the_re
     assert pixels == [[3, 3, 3, 0]] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["-c FILE", "--config FILE", "--config=FILE", "-c=FILE"])
 def test_of_the_configuration_of_a_run_the_data_alone_are_taken(form, root, tmp_path):
     of_data = {"root": str(root), "class_names": NAMES, "crop_size": [8, 8]}
