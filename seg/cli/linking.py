@@ -36,6 +36,12 @@ def link_network(model: Namespace, weights_given: bool) -> None:
         if key in parameters:
             given = init_args.get(key)
             if given not in (None, TO_FILL_IN, value, parameters[key].default):
+                if weights_given and key == "classes":
+                    raise InputError(
+                        f"The checkpoint's network has {given} logits a pixel, and the data's "
+                        f"classes {model.class_names} need {value}; use data of the checkpoint's "
+                        "classes, or --model.init_from to start a fine-tuning from it."
+                    )
                 raise InputError(
                     f"model.network.init_args.{key} is {given}, but the data and the loss need "
                     f"{value}; leave it out, it is filled in."

@@ -114,6 +114,7 @@ _RULES: tuple[tuple[str, Callable[[re.Match[str], Names], str]], ...] = (
     (r"Subtypes: \[(.*?)\]\n.*Given value: (.*)", _union),
     (r"Expected a <class '([\w.]+)'>\. Got value: (.*)", _expected),
     (r"- Expected a dot import path string: (.*)", _no_class),
+    (r"^Call to compute_fn of link '.*?' with args .*? failed: (.*)\.$", lambda found, _: found[1]),
 )
 
 

@@ -19,6 +19,8 @@ from seg.cli.data_parser import OF_A_RUN
 from seg.lifecycle.checkpoint import load_module
 from tests.conftest import SMALL, SYNTHETIC, write_pairs
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 CAMVID = ["-c", str(CONFIGS / "data" / "camvid.yaml"), "--data.resize=[32,48]", *SMALL]
 
@@ -478,3 +480,12 @@ def test_a_configuration_may_be_long_json_on_the_command_line(tmp_path):
     given = [*SMALL, "--data.synthetic_size=[64,64]", "--trainer.default_root_dir", tmp_path]
     assert seg("fit", "--config", text, *given) == 0
     assert run_of(tmp_path).parent.name == "long"
+
+
+def test_a_checkpoint_of_other_classes_is_refused_with_the_remedy(camvid_run, capsys):
+    given = ["--ckpt_path", checkpoint_of(camvid_run), "--data.class_names=[road, car]"]
+    given += ["--data.class_colors=null", "--data.label_map={0: 0, '1-10': 1, 11: ignore}"]
+    assert seg("test", *given) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("seg: error: The checkpoint's network has 11 logits a pixel, and ")
+    assert "classes ['road', 'car'] need 2" in said and "--model.init_from" in said

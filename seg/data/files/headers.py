@@ -128,6 +128,8 @@ def _what_it_is(path: Path) -> str:
         start = file.read(64)
     if not start:
         return "the file is empty; replace it or leave it out."
+    if start.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8")):  # as Pillow before 12 has it
+        return "a picture that is truncated or damaged; replace it or leave it out."
     found = start.removeprefix(start[:4]) if start[4:8] == b"ftyp" else start.lstrip()
     for beginning, kind in _BEGINNINGS:
         if found.startswith(beginning):
