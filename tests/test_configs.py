@@ -23,7 +23,7 @@ from tests.conftest import LIGHT, SMALL, write_pairs
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted(ROOT.glob("configs/*/*.yaml"))
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*/*.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*/*.md")), ROOT / "docs/start.md"]
 OWNED = {
     "data": [("data",)],
     "loss": [("model", "loss")],

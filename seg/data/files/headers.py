@@ -255,7 +255,7 @@ def _orientation(file: Image.Image) -> int:
         return 1  # getexif would decode the whole file in search of a late chunk
     try:
         value = file.getexif().get(_ORIENTATION, 1)
-    except Exception as error:  # of whatever kind, the pixels can be read
+    except Exception as error:  # Pillow raises struct.error, SyntaxError, ... for damaged EXIF
         raise InputError(
             f"its EXIF data cannot be read ({type(error).__name__}: {error}), so that it is "
             "unknown whether the picture is upright; remove them, as by exiftool -all= FILE."
