@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
+from seg.checkpoint_files.classes import check_classes
 from seg.checkpoint_files.stored_module import StoredModule
 from seg.distributed.ranks import ALONE, Ranks, share_buffers
 from seg.distributed.sharding import shard
@@ -25,7 +26,6 @@ from seg.training.optim import optimizer_and_schedule
 from seg.training.pixel_counts import fill_waiting, fill_weights
 from seg.training.preflight import (
     check_batch,
-    check_classes,
     check_finders,
     check_fit,
     check_settings,
@@ -140,7 +140,7 @@ class SegmentationModule(PixelClassifier, StoredModule):
         if encoder_weights is not None:
             load_encoder_weights(network, encoder_weights)
         if init_from is not None:
-            load_network_weights(network, init_from)
+            load_network_weights(network, init_from, class_names)
 
     @property
     def validation_metrics(self) -> list[str]:
@@ -289,7 +289,7 @@ class SegmentationModule(PixelClassifier, StoredModule):
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Refuse a checkpoint of other classes before its tensors are loaded."""
-        check_classes(checkpoint, self.class_names)
+        check_classes(checkpoint.get("class_names"), self.class_names)
         calibration = checkpoint.get("calibration")
         goes_on = is_fitting(self)
         if calibration is not None and goes_on:

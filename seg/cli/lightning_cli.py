@@ -11,6 +11,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from seg.checkpoint_files.classes import refuse_other_classes
+from seg.checkpoint_files.contents import read_checkpoint
 from seg.checkpoint_files.stored_config import check_own_config
 from seg.cli.class_arguments import kept_apart
 from seg.cli.command_table import COMMANDS, CONFIG, DESCRIPTION
@@ -161,6 +163,8 @@ class SegCLI(LightningCLI):
             raise InputError("seg predict needs images: give --data.predict FOLDER_OR_FILES.")
         if config.ckpt_path is not None:
             config.model.init_from = None
+            stored = read_checkpoint(config.ckpt_path).get("class_names")
+            refuse_other_classes(stored, config.model.class_names)
         link_network(config.model, config.ckpt_path is not None)
 
     def instantiate_classes(self) -> None:

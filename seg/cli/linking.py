@@ -38,9 +38,9 @@ def link_network(model: Namespace, weights_given: bool) -> None:
             if given not in (None, TO_FILL_IN, value, parameters[key].default):
                 if weights_given and key == "classes":
                     raise InputError(
-                        f"The checkpoint's network has {given} logits a pixel, and the data's "
-                        f"classes {model.class_names} need {value}; use data of the checkpoint's "
-                        "classes, or --model.init_from to start a fine-tuning from it."
+                        f"The checkpoint's network has {given} logits a pixel, and "
+                        f"{model.loss.class_path} needs {value}; use the loss that it was trained "
+                        "with, or --model.init_from to start a fine-tuning from it."
                     )
                 raise InputError(
                     f"model.network.init_args.{key} is {given}, but the data and the loss need "

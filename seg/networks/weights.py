@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from seg.checkpoint_files.classes import warn_of_other_names
 from seg.errors import InputError
 from seg.inference.pixel_classifier import uncompiled
 
@@ -35,19 +36,27 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         InputError: If there is no such file, or it holds anything but tensors by name.
     """
+    return _named_tensors(_read(path), path)
+
+
+def _read(path: str | Path) -> Any:
+    """All that a file holds."""
     if not Path(path).is_file():
         raise InputError(f"{path}: no such weights file; give a .safetensors or .pth file.")
     try:
         if str(path).endswith(".safetensors"):
-            content: Any = load_file(path, device="cpu")
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return load_file(path, device="cpu")
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         first = str(error).strip().partition("\n")[0]
         raise InputError(
             f"{path}: cannot be read as weights without running code: {first}; give a .safetensors "
             "file, or a state_dict written by torch.save."
         ) from error
+
+
+def _named_tensors(content: Any, path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file's content."""
     content = _inner(content, path)
     if not isinstance(content, Mapping):
         raise InputError(
@@ -93,17 +102,29 @@ def load_encoder_weights(network: nn.Module, path: str | Path) -> None:
     _load(encoder, read_weights(path), f"encoder weights {path}")
 
 
-def load_network_weights(network: nn.Module, path: str | Path) -> None:
+def load_network_weights(
+    network: nn.Module, path: str | Path, class_names: Sequence[str] | None = None
+) -> None:
     """Fill `network` from another run's checkpoint and log the tensors that were not taken.
 
-    A head of another number of classes keeps its fresh initialisation.
+    A head of another number of classes keeps its fresh initialisation. Of one of as many classes
+    of other names, a warning says so.
+
+    Args:
+        network: The network.
+        path: The checkpoint.
+        class_names: Names of the network's classes, if known.
 
     Raises:
         InputError: If nothing in the checkpoint fits.
     """
+    content = _read(path)
+    stored = content.get("class_names") if isinstance(content, Mapping) else None
+    if class_names is not None and isinstance(stored, list):
+        warn_of_other_names(f"init_from {path}", stored, class_names)
     weights = {
         name.removeprefix("network."): tensor
-        for name, tensor in read_weights(path).items()
+        for name, tensor in _named_tensors(content, path).items()
         if not name.startswith(("loss.", "image_"))
     }
     _load(network, weights, f"init_from {path}")

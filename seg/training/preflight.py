@@ -79,17 +79,6 @@ def _waits_for_all(trainer: L.Trainer) -> bool:
     return isinstance(strategy, DDPStrategy) and not finds_unused_parameters(strategy)
 
 
-def check_classes(checkpoint: Mapping[str, Any], class_names: Sequence[str]) -> None:
-    """Refuse a checkpoint of another number of classes."""
-    names = checkpoint.get("class_names")
-    if names is not None and len(names) != len(class_names):
-        raise InputError(
-            f"The checkpoint has {len(names)} classes {names}, the data {len(class_names)}"
-            f" {class_names}; use data of the same classes, or --model.init_from to start "
-            "a fine-tuning from it."
-        )
-
-
 def check_freezing(trainer: L.Trainer, freeze_encoder_epochs: int) -> None:
     """Refuse a frozen encoder under DDP that waits for the gradient of every parameter."""
     if freeze_encoder_epochs > 0 and _waits_for_all(trainer):

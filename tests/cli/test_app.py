@@ -17,11 +17,13 @@ from seg.cli import app as cli
 from seg.cli.command_table import COMMANDS, Command
 from seg.cli.data_parser import OF_A_RUN
 from seg.lifecycle.checkpoint import load_module
+from seg.networks import load_network_weights
 from tests.conftest import SMALL, SYNTHETIC, write_pairs
 
 pytestmark = pytest.mark.slow
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CAMVID_NAMES = yaml.safe_load((CONFIGS / "data/camvid.yaml").read_text())["data"]["class_names"]
 CAMVID = ["-c", str(CONFIGS / "data" / "camvid.yaml"), "--data.resize=[32,48]", *SMALL]
 
 
@@ -487,5 +489,38 @@ def test_a_checkpoint_of_other_classes_is_refused_with_the_remedy(camvid_run, ca
     given += ["--data.class_colors=null", "--data.label_map={0: 0, '1-10': 1, 11: ignore}"]
     assert seg("test", *given) == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("seg: error: The checkpoint's network has 11 logits a pixel, and ")
-    assert "classes ['road', 'car'] need 2" in said and "--model.init_from" in said
+    assert said.startswith("seg: error: The checkpoint has 11 classes, the data 2: checkpoint: sky")
+    assert "; data: road, car; only in the checkpoint: sky, " in said
+    assert "--model.init_from" in said
+
+
+RENAMED = [("street" if name == "road" else name) for name in CAMVID_NAMES]
+MOVED = [*CAMVID_NAMES[:-2], CAMVID_NAMES[-1], CAMVID_NAMES[-2]]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["fit"], ["validate"], ["test"], ["predict", "--data.predict=."], ["calibrate"]],
+    ids=lambda command: command[0],
+)
+def test_a_checkpoint_whose_classes_have_other_ids_is_refused(camvid_run, capsys, command):
+    given = ["--ckpt_path", checkpoint_of(camvid_run), f"--data.class_names={json.dumps(MOVED)}"]
+    assert seg(*command, *given) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"{MOVED[-1]} (id 9 in the checkpoint, 10 in the data)" in said
+
+
+def test_a_checkpoint_whose_classes_have_other_names_is_warned_of(camvid_run, tmp_path, caplog):
+    given = ["--ckpt_path", checkpoint_of(camvid_run), "--output", tmp_path / "test"]
+    assert seg("test", *given, f"--data.class_names={json.dumps(RENAMED)}") == 0
+    names = f"checkpoint: {', '.join(CAMVID_NAMES)}; data: {', '.join(RENAMED)}."
+    assert sum(names in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_head_trained_for_classes_of_other_names_is_warned_of(camvid_run, caplog):
+    network = smp.Unet("resnet18", encoder_weights=None, classes=11)
+    load_network_weights(network, checkpoint_of(camvid_run), RENAMED)
+    assert any(f"data: {', '.join(RENAMED)}." in said for said in caplog.messages)
+    caplog.clear()
+    load_network_weights(network, checkpoint_of(camvid_run), CAMVID_NAMES)
+    assert not any("other names" in said for said in caplog.messages)

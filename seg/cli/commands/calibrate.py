@@ -16,6 +16,7 @@ import torch
 from jsonargparse import ArgumentParser, Namespace
 
 from seg.calibration import Fit, calibrate
+from seg.checkpoint_files.classes import check_classes
 from seg.checkpoint_files.contents import read_checkpoint, read_config
 from seg.cli.data_parser import data_parser
 from seg.cli.given_values import root_from_environment
@@ -54,6 +55,7 @@ def _calibrate(config: Namespace, args: Sequence[str], target: Path) -> list[str
     trust = [config.trust] if isinstance(config.trust, str) else config.trust
     module = load_module(config.ckpt_path, trust)
     data = _data(config.ckpt_path, trust, args)
+    check_classes(module.class_names, data.class_names)
     priors = None if config.priors is None else _priors(config.priors, module.class_names)
     found = calibrate(module, data, config.rarest, priors)
     lines = [f"temperature {found.temperature:.3f}"]
