@@ -26,6 +26,8 @@ class Fit(NamedTuple):
     Attributes:
         bias: To be added to each class's logit over the temperature, nats, (C,); fitted to all
             images.
+        parts: The part, 0 to K - 1, of each image, (N,).
+        held_out: For each part the biases that were fitted to the others, (K, C).
         before: IoU without biases, (C,).
         after: IoU (C,) of confusion counts in which every image is judged by biases that were
             fitted to other images.
@@ -35,6 +37,8 @@ class Fit(NamedTuple):
     """
 
     bias: NDArray[np.float64]
+    parts: NDArray[np.int64]
+    held_out: NDArray[np.float64]
     before: NDArray[np.float64]
     after: NDArray[np.float64]
     classes: Sequence[int]
@@ -46,6 +50,16 @@ class Fit(NamedTuple):
         """By how much the mean IoU of `classes` rises on new images."""
         chosen = list(self.classes)
         return float(np.nanmean(self.after[chosen]) - np.nanmean(self.before[chosen]))
+
+    def judged_by(self, counts: NDArray[np.int64]) -> "Fit":
+        """The same biases, with IoU and standard error of exact counts, not of histograms.
+
+        Args:
+            counts: Confusion counts (2, K, C, C) of each part, without and with `held_out`.
+        """
+        before, after = iou(counts.sum(1))
+        error = float(_behind(counts, self.classes, 1)[1][0])
+        return self._replace(before=before, after=after, error=error)
 
 
 def cross_fitted(images: Sequence[LogOdds], rarest: int | None = None) -> Fit:
@@ -66,21 +80,26 @@ def cross_fitted(images: Sequence[LogOdds], rarest: int | None = None) -> Fit:
             f"{len(images)} image to calibrate on; give a validation split of 2 or more."
         )
     folds = min(FOLDS, len(images))
-    odds = LogOdds.of(images, parts_of(np.stack([i.pixels() > 0 for i in images]), folds))
+    parts = parts_of(np.stack([i.pixels() > 0 for i in images]), folds)
+    odds = LogOdds.of(images, parts)
     classes = rarest_classes(odds.pixels(), rarest)
-    counts = np.stack([_held_out(odds, fold, classes) for fold in range(folds)], 1)
+    found = np.stack([_fitted_without(odds, fold, classes) for fold in range(folds)])  # (K, C)
+    counts = np.stack([_held_out(odds, *fold) for fold in enumerate(found)], 1)
     at = least_share(counts, classes)
-    bias = np.rint(SHARES[at] * search(odds.thinned(SEARCHED), classes)) * STEP
+    share = float(SHARES[at])
+    bias = np.rint(share * search(odds.thinned(SEARCHED), classes)) * STEP
     before, after = iou(counts[[0, at]].sum(1))
     error = float(_behind(counts, classes, at)[1][0])
-    return Fit(bias, before, after, classes, float(SHARES[at]), error)
+    return Fit(bias, parts, np.rint(share * found) * STEP, before, after, classes, share, error)
 
 
-def _held_out(odds: LogOdds, fold: int, classes: Sequence[int]) -> NDArray[np.int64]:
+def _fitted_without(odds: LogOdds, fold: int, classes: Sequence[int]) -> NDArray[np.int64]:
+    return search(odds.select(odds.folds != fold).thinned(SEARCHED), classes)
+
+
+def _held_out(odds: LogOdds, fold: int, found: NDArray[np.int64]) -> NDArray[np.int64]:
     """Confusion counts (S, C, C) of a part, by each share of the biases fitted to the others."""
-    held_out = odds.folds == fold
-    found = search(odds.select(~held_out).thinned(SEARCHED), classes)
-    mine = odds.select(held_out)
+    mine = odds.select(odds.folds == fold)
     return np.stack([confusion(mine, np.rint(s * found).astype(np.int64)) for s in SHARES])
 
 

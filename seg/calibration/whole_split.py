@@ -5,14 +5,18 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from seg.calibration.fitting import Fit, cross_fitted
 from seg.calibration.histograms import LogOdds, below_largest, log_odds
 from seg.calibration.priors import prior_bias
 from seg.calibration.probabilities import PixelSample, calibration_errors, fit_temperature, sample
+from seg.calibration.searching import iou
 from seg.constants import IGNORE_INDEX
 from seg.errors import InputError
+from seg.evaluation.metrics import confusion_matrix
+from seg.inference.whole_images import labels
 
 KEPT = 2**29
 """Bytes of the histograms of all images, and of the logits of sampled pixels: 512 MiB each."""
@@ -27,7 +31,9 @@ class Calibration(NamedTuple):
         bias: To be added to each class's logit, nats, (C,).
         temperature: What the logits are to be divided by for honest probabilities.
         errors: Classwise calibration errors (C,) without and with the temperature.
-        fit: How the biases were fitted; None where they are of known priors.
+        fit: How the biases were fitted, and exact scores; None where they are of known priors.
+        iou: IoU of each class on the whole split with the biases that `record` has, (C,), as
+            `seg validate` gives it; of images that they were fitted to. None as `fit`.
         record: What a checkpoint carries, and `SegmentationModule.set_calibration` takes.
     """
 
@@ -35,6 +41,7 @@ class Calibration(NamedTuple):
     temperature: float
     errors: tuple[Floats, Floats]
     fit: Fit | None
+    iou: Floats | None
     record: dict[str, Any]
 
 
@@ -54,18 +61,29 @@ def calibrate(
     """
     odds, pixels, unit = collect(module, data)
     temperature = fit_temperature(pixels)
+    errors = calibration_errors(pixels), calibration_errors(pixels, temperature)
     fit: Fit | None = None
+    scores: Floats | None = None
     record: dict[str, Any] = {"temperature": temperature}
     if priors is None:
         fit = cross_fitted(odds, rarest)
-        bias = fit.bias * unit if fit.gain > 0 else np.zeros_like(fit.bias)
+        del odds
+        counts = _counts(module, data, fit, unit)
+        fit = fit.judged_by(counts[:2])
+        gains = fit.gain > 0
+        bias = fit.bias * unit if gains else np.zeros_like(fit.bias)
+        scores = iou(counts[2 if gains else 0].sum(0))
         record |= {"iou": fit.before.tolist(), "iou_biased": fit.after.tolist()}
     else:
         bias = prior_bias(pixels, np.asarray(priors))
+    record["logit_bias"] = _of_logits(module, bias).tolist()
+    return Calibration(bias, temperature, errors, fit, scores, record)
+
+
+def _of_logits(module: Any, bias: Floats) -> Floats:
+    """What is added to each logit (…, L), from biases of the classes (…, C)."""
     channels = module.loss.channels(len(module.class_names))
-    record["logit_bias"] = (bias if channels > 1 else bias[1:] - bias[:1]).tolist()
-    errors = calibration_errors(pixels), calibration_errors(pixels, temperature)
-    return Calibration(bias, temperature, errors, fit, record)
+    return bias if channels > 1 else bias[..., 1:] - bias[..., :1]
 
 
 def collect(module: Any, data: Any) -> tuple[list[LogOdds], PixelSample, float]:
@@ -75,11 +93,28 @@ def collect(module: Any, data: Any) -> tuple[list[LogOdds], PixelSample, float]:
     """
     data.setup("validate")
     collector = _Collector(module, KEPT // len(data.dataset("val")))
+    _validate(collector, data)
+    return collector.odds, PixelSample.of(collector.samples), collector.temperature
+
+
+def _counts(module: Any, data: Any, fit: Fit, unit: float) -> NDArray[np.int64]:
+    """Exact confusion counts (3, K, C, C): without biases, with `held_out` and with `bias`."""
+    biases = [
+        np.zeros_like(fit.held_out),
+        fit.held_out,
+        np.broadcast_to(fit.bias, fit.held_out.shape),
+    ]
+    judge = _Judge(module, fit.parts, _of_logits(module, np.stack(biases) * unit))
+    _validate(judge, data)
+    return judge.counts.numpy()
+
+
+def _validate(collector: L.LightningModule, data: Any) -> None:
+    """Show the collector every image of the validation split."""
     trainer = L.Trainer(
         devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False
     )
     trainer.validate(collector, data.val_dataloader(), verbose=False)
-    return collector.odds, PixelSample.of(collector.samples), collector.temperature
 
 
 class _Collector(L.LightningModule):
@@ -114,3 +149,33 @@ class _Collector(L.LightningModule):
         if batch_idx == 0 and any(len(labels) for _, labels in pairs):
             self.temperature = max(1.0, fit_temperature(PixelSample.of(self.samples)))
         self.odds += [log_odds(*pair, self.temperature).within(self.room) for pair in pairs]
+
+
+class _Judge(L.LightningModule):
+    """Counts exactly what biases decide: the histograms are of steps of 1/8 nat.
+
+    Args:
+        module: With the network.
+        parts: The part of each image, (N,), in the order of the loader.
+        biases: Of each of S variants and K parts, (S, K, L).
+    """
+
+    def __init__(self, module: Any, parts: NDArray[np.int64], biases: Floats) -> None:
+        super().__init__()
+        self.module = module
+        self.parts = iter(parts.tolist())
+        self.biases = torch.tensor(biases).to(module.image_mean)  # as `set_calibration` does
+        classes = len(module.class_names)
+        self.counts = torch.zeros(*biases.shape[:2], classes, classes, dtype=torch.int64)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        """At the masks' own size."""
+        masks = batch["mask"]
+        logits = self.module.logits_of_size(batch["image"], masks.shape[-2:])
+        for one, mask in zip(torch.split(logits, 1), masks, strict=True):
+            part = next(self.parts)
+            for variant, bias in enumerate(self.biases.to(logits.device)[:, part]):
+                decided = labels(one, bias)[0]
+                self.counts[variant, part] += confusion_matrix(
+                    decided, mask, self.counts.shape[-1], IGNORE_INDEX
+                ).cpu()

@@ -1,13 +1,14 @@
 """`seg calibrate` on a real run: what it writes is what validate, test and predict decide by."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from seg.calibration.whole_split import collect
+from seg.calibration.whole_split import calibrate, collect
 from seg.data import SegmentationDataModule
 from seg.evaluation.metrics import confusion_matrix, scores
 from seg.inference.whole_images import labels, predict_logits
@@ -75,6 +76,58 @@ def test_validate_decides_with_the_biases(checkpoint, calibrated, tmp_path):
         found[path] = per_class(folder)["miou"]
         assert found[path] == pytest.approx(expected.miou, abs=1e-12)
     assert found[calibrated] > found[checkpoint]
+
+
+def rows_of(printed, heading):
+    """The cells below a heading of a printed table, by class and of the mean."""
+    lines = printed.splitlines()
+    top = next(i for i, line in enumerate(lines) if line.split()[:1] == ["class"])
+    end = re.search(rf"\s{heading}(\s|$)", lines[top]).end(0) - 1
+    rows = [line for line in lines[top + 2 :] if line.strip()]
+    rows = rows[: 1 + next(i for i, row in enumerate(rows) if row.split()[0] == "mean")]
+    return {row.split()[0]: row[:end].split()[-1] for row in rows}
+
+
+def validated(path, folder, capsys):
+    """What `seg validate` prints of a checkpoint, and the IoU that it writes."""
+    given = ["--ckpt_path", path, "--trainer.accelerator=cpu", "--output", folder / path.stem]
+    capsys.readouterr()
+    assert seg("validate", *given) == 0
+    return capsys.readouterr().out, [c["iou"] for c in per_class(folder / path.stem)["classes"]]
+
+
+def test_what_it_prints_of_the_checkpoint_is_what_validate_prints(checkpoint, tmp_path, capsys):
+    target = tmp_path / "new.ckpt"
+    assert seg("calibrate", "--ckpt_path", checkpoint, "--output", target) == 0
+    said, calibration = capsys.readouterr().out, held(target)["calibration"]
+    plain, iou = validated(checkpoint, tmp_path, capsys)
+    assert rows_of(said, "IoU") == rows_of(plain, "IoU")
+    assert calibration["iou"] == iou
+    # of the new one it prints other images' scores, and says so
+    shown = [f"{iou:.3f}" for iou in calibration["iou_biased"]]
+    shown.append(f"{np.mean(calibration['iou_biased']):.3f}")
+    assert [*rows_of(said, "calibrated").values()] == shown
+    mean = rows_of(validated(target, tmp_path, capsys)[0], "IoU")["mean"]
+    (line,) = [x for x in said.splitlines() if x.startswith("seg validate of the new")]
+    assert f"gives mean IoU {mean}: it scores images that its biases were fitted to" in line
+
+
+def test_the_figures_after_are_of_whole_images_that_the_biases_were_not_fitted_to(checkpoint):
+    module = load_module(str(checkpoint))
+    data = SegmentationDataModule(synthetic_length=24, synthetic_size=[64, 64], num_workers=0)
+    found = calibrate(module, data)
+    unit = collect(module, data)[2]
+    parts, counts = iter(found.fit.parts.tolist()), 0
+    for batch in data.val_dataloader():
+        with torch.no_grad():
+            logits = module.logits_of_size(batch["image"], batch["mask"].shape[-2:])
+        for one, mask in zip(logits, batch["mask"], strict=True):
+            bias = torch.tensor(found.fit.held_out[next(parts)] * unit).float()
+            counts += confusion_matrix(labels(one[None], bias)[0], mask, len(module.class_names))
+    assert found.fit.after.tolist() == scores(counts).iou.tolist()
+    module.set_calibration(found.record)
+    expected = validation_counts(checkpoint, module.logit_bias.tolist())
+    assert found.iou.tolist() == scores(expected).iou.tolist()
 
 
 def test_test_and_predict_decide_with_the_biases(calibrated, tmp_path):
