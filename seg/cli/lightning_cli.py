@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,13 @@ from seg.prediction.label_images import PredictionWriter
 from seg.report.callbacks import RunReport
 from seg.report.end_of_fit import print_end_of_fit
 from seg.report.progress import progress
-from seg.report.provenance import Provenance, results_folder
+from seg.report.provenance import (
+    Provenance,
+    data_named,
+    refuse_results_of_others,
+    results_folder,
+    write_provenance,
+)
 from seg.training.preflight import check_finders
 
 DEFAULT_NETWORK: dict[str, Any] = {
@@ -183,6 +189,7 @@ class SegCLI(LightningCLI):
         """Folder of the results of an evaluation."""
         config, command = self.config[self.subcommand], str(self.subcommand)
         if config.output:
+            refuse_results_of_others(Path(config.output), self._provenance)
             return Path(config.output)
         return results_folder(run_folder(config.ckpt_path), command, self._provenance)
 
@@ -191,11 +198,11 @@ class SegCLI(LightningCLI):
         """What tells later where the results of an evaluation come from."""
         config = self.config[self.subcommand]
         data = config.data
-        splits = {"validate": data.val_split, "test": data.test_split, "predict": data.predict}
+        splits = {"validate": data.val_split, "test": data.test_split, "predict": "predict"}
         return {
             "command": shlex.join(["seg", *self._args]),
             "checkpoint": str(Path(config.ckpt_path).resolve()),
-            "data": str(Path(data.root).resolve()) if data.root else _name(data.dataset),
+            "data": data_named(data, self.subcommand == "predict"),
             "split": splits[str(self.subcommand)],
         }
 
@@ -205,10 +212,12 @@ class SegCLI(LightningCLI):
             callbacks = self._prepare_fit(kwargs)
         else:
             kwargs |= {"logger": False, "enable_checkpointing": False}
-            self._writer = PredictionWriter(self._output)
             report = RunReport(self._output, provenance=self._provenance)
-            writes_labels = self.subcommand == "predict"
-            callbacks = [UnevenEvaluation(), self._writer if writes_labels else report]
+            callbacks = [UnevenEvaluation(), report]
+            if self.subcommand == "predict":
+                first = partial(write_provenance, self._output, self._provenance)
+                self._writer = PredictionWriter(self._output, first)
+                callbacks = [UnevenEvaluation(), self._writer]
         options, shown = progress(self._get(self.config_init, "trainer"), self.subcommand == "fit")
         kwargs |= options
         self.trainer_defaults["callbacks"] = callbacks + shown
@@ -264,11 +273,6 @@ class SegCLI(LightningCLI):
         """Print the scores of the weights that were kept and what can be done next."""
         if self.trainer.is_global_zero:
             print_end_of_fit(self.trainer, self._report, self._checkpoint)
-
-
-def _name(dataset: Any) -> str:
-    """The name of a data set that takes the place of files."""
-    return "generated images" if dataset is None else getattr(dataset, "class_path", str(dataset))
 
 
 def _seed(given: bool | int) -> int:

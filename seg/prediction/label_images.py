@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,13 @@ class PredictionWriter(BasePredictionWriter):
 
     Args:
         folder: Where the files go; subfolders of the images are kept.
+        before_first: Called by each rank before it writes its first file.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, before_first: Callable[[], Any] | None = None):
         super().__init__(write_interval="batch")
         self.folder = folder
+        self._before_first = before_first
         self._faults: list[str] = []
         """Of each image that nothing was written of, why."""
         self._wanted = 0
@@ -91,8 +93,11 @@ class PredictionWriter(BasePredictionWriter):
             fault = fault or _without_label(name, labels)
             if fault:
                 self._faults.append(fault)
-            else:
-                write_prediction(self._path(name), labels, class_colors(pl_module))
+                continue
+            if self._before_first is not None:
+                self._before_first()
+                self._before_first = None
+            write_prediction(self._path(name), labels, class_colors(pl_module))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Say where the files lie, and what is missing; all ranks, also those without images."""

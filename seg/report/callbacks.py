@@ -206,9 +206,9 @@ class RunReport(L.Callback):
         if self.folder is None:
             return
         if is_first_rank:
-            write_per_class(self.folder, record)
             if self.provenance is not None:
                 write_provenance(self.folder, self.provenance)
+            write_per_class(self.folder, record)
         for number, (name, image, truth, prediction) in pictured.items():
             shown = image.permute(1, 2, 0).numpy()
             # the network may have seen the image at another size than its mask's

@@ -213,3 +213,32 @@ def test_what_is_no_result_of_a_command_is_not_overwritten_by_it(
     assert contents(tmp_path) == before
     for _ in range(2):
         assert seg(*given) == 0
+
+
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_results_of_another_checkpoint_or_of_other_data_are_not_written_over(
+    checkpoint, images, tmp_path, capsys, command
+):
+    output, best = tmp_path / "out", checkpoint.with_name("best.ckpt")
+    common = [command, "--trainer.accelerator=cpu", "--data.num_workers=0", "--output", output]
+    data = ["--data.predict", images] if command == "predict" else []
+    for _ in range(2):
+        assert seg(*common, *data, "--ckpt_path", checkpoint) == 0
+    before = contents(output)
+    others = ["--data.predict", images / "sub"] if command == "predict" else []
+    others = others or ["--data.synthetic_length=12"]
+    for given in ([*data, "--ckpt_path", best], [*others, "--ckpt_path", checkpoint]):
+        capsys.readouterr()
+        assert seg(*common, *given) == 2
+        (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("seg: error")]
+        assert line.startswith(f"seg: error: {output}: holds results of {checkpoint} on ")
+        assert f"those of {given[-1]} on " in line and "--output" in line
+    assert contents(output) == before
+
+
+def test_the_results_of_a_training_are_not_written_over(checkpoint, capsys):
+    run = checkpoint.parents[1]
+    before = contents(run)
+    assert seg("test", "--ckpt_path", checkpoint, "--output", run) == 2
+    assert f"{run}: holds results of a training" in capsys.readouterr().err
+    assert contents(run) == before

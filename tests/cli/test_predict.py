@@ -42,7 +42,7 @@ def predict(checkpoint, images, output, *args):
 
 
 def labels(folder):
-    return {path.name: np.asarray(Image.open(path)) for path in folder.iterdir()}
+    return {path.name: np.asarray(Image.open(path)) for path in folder.glob("*.png")}
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ def per_class(folder):
 
 def judge(path, monkeypatch):
     """What `seg validate` logs of a checkpoint by name, and its table in `judged`."""
+    shutil.rmtree("judged", ignore_errors=True)
     logged = {}
 
     def keep(command):
