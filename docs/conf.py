@@ -13,19 +13,21 @@ copyright = "the seg developers"
 release = importlib.metadata.version("seg")
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinxcontrib.mermaid",
-    "configuration_pages",  # beside this file
+    "configuration_pages",  # beside this file, as the next
+    "colab_badge",
 ]
 nitpicky = False  # annotations name private aliases
 
 myst_enable_extensions = ["colon_fence"]
 myst_fence_as_directive = ["mermaid"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # the notebook holds its outputs
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # jaxtyping's strings are no types to Sphinx; docstrings give the shapes

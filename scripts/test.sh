@@ -35,7 +35,7 @@ else
   "$python" -m ruff check .
   "$python" -m ruff format --check .
   "$python" -m mypy
-  if "$python" -c "import sphinx" 2>/dev/null; then  # the extra docs
+  if "$python" -c "import sphinx, myst_nb" 2>/dev/null; then  # the extra docs
     SEG_DOCS_OFFLINE=1 "$python" -m sphinx -W -q -b html docs build/docs
   fi
 fi

@@ -1,6 +1,5 @@
 """The pages of the documentation lead to each other, and none is lost."""
 
-import math
 import re
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+NOTEBOOKS = sorted(DOCS.glob("**/*.ipynb"))
 GENERATED = {"reference/configuration", "reference/command_line"}
 PAGES = [p for p in sorted(DOCS.glob("**/*.md")) if p.stem not in ("configuration", "command_line")]
 
@@ -35,23 +35,5 @@ def test_every_page_is_in_the_contents():
         lines = [line for block in blocks for line in block.splitlines()]
         names = [line for line in lines if line and not line.startswith(":")]
         listed |= {(page.parent / name).resolve().relative_to(DOCS).as_posix() for name in names}
-    pages = {page.relative_to(DOCS).with_suffix("").as_posix() for page in PAGES}
+    pages = {p.relative_to(DOCS).with_suffix("").as_posix() for p in [*PAGES, *NOTEBOOKS]}
     assert listed == pages - {"index"} | GENERATED
-
-
-def test_the_example_of_focal_loss_has_the_numbers_of_its_page():
-    page = (DOCS / "explanation" / "focal_loss.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    found = {}
-    exec(code, found)  # trusted: it is our own documentation
-    p_t = [0.9, 0.2, 0.9]
-    cross_entropy = [-math.log(p) for p in p_t]
-    focal = [(1 - p) ** 2 * loss for p, loss in zip(p_t, cross_entropy, strict=True)]
-    weighted = (3 * cross_entropy[0] + 3 * cross_entropy[1] + cross_entropy[2]) / 7
-    assert found["cross_entropy"].flatten().tolist() == pytest.approx(cross_entropy, rel=1e-5)
-    assert found["focal"].flatten().tolist() == pytest.approx(focal, rel=1e-4)
-    assert float(found["weighted"]) == pytest.approx(weighted, rel=1e-5)
-    assert [f"{x:.4f}" for x in cross_entropy] == ["0.1054", "1.6094", "0.1054"]
-    assert [f"{x:.5f}" for x in focal] == ["0.00105", "1.03004", "0.00105"]
-    assert "0.7500" in page and f"{weighted:.4f}" == "0.7500"
-    assert "0.6067" in page and f"{sum(cross_entropy) / 3:.4f}" == "0.6067"

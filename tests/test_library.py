@@ -1,4 +1,4 @@
-"""The code of docs/library.md runs from top to bottom, and does what the page says."""
+"""The code of docs/library.md and of the page on own data runs from top to bottom, as they say."""
 
 import re
 import shutil
@@ -24,8 +24,9 @@ from tests.lifecycle.test_old_checkpoints import CHECKPOINT, ON_CPU
 
 pytestmark = pytest.mark.slow
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "library.md"
-TEXT = PAGE.read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+PAGES = [DOCS / "library.md", DOCS / "how_to" / "own_data_set.md"]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 COMMANDS = re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)
 
@@ -41,7 +42,7 @@ def names(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for block in BLOCKS:
-            exec(compile(block, str(PAGE), "exec"), found)
+            exec(compile(block, "the pages", "exec"), found)
             metrics = dict(found["trainer"].callback_metrics)
             found["after"].append({**found, "metrics": metrics})
     return found
@@ -73,7 +74,7 @@ def test_a_network_of_a_fit_from_python_is_loaded_again(names):
 
 
 def test_own_data_is_counted_and_judged_whole(names):
-    after = names["after"][4]
+    after = names["after"][5]
     pixels = after["own"].class_counts().pixels.tolist()
     assert pixels == [8 * 63 * 64, 8 * 64]  # one column in each of eight images
     assert after["module"].scores.pixels.tolist() == pixels
@@ -85,13 +86,13 @@ def test_the_commands_of_the_page_train_and_test_the_class_of_the_page(
 ):
     monkeypatch.chdir(tmp_path)
     (block,) = [block for block in BLOCKS if "class Stripes" in block]
-    Path("my_package.py").write_text(block.partition("\n\n\noptions")[0])
+    Path("my_package.py").write_text(block)
     monkeypatch.syspath_prepend(tmp_path)
     short = ["--trainer.max_steps=1", "--data.batch_size=4", "--data.crop_size=[32,32]"]
     lines = [line for block in COMMANDS for line in block.splitlines()]
     for line, more in zip(lines, ([*short, "--data.num_workers=0"], []), strict=True):
-        program, *args = re.findall(r'"[^"]*"|\S+', line)
-        assert program == "seg"
+        path, program, *args = re.findall(r'"[^"]*"|\S+', line)
+        assert (path, program) == ("PYTHONPATH=.", "seg")
         assert seg(*[arg.strip('"') for arg in args], *ON_CPU, *more) == 0
 
 

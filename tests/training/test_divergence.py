@@ -287,7 +287,7 @@ def test_a_checkpoint_of_weights_that_are_not_finite_is_refused(command, trained
     torch.save(loaded, tmp_path / "old.ckpt")
     given = ["--ckpt_path", tmp_path / "old.ckpt", "--trust=[tests]"]
     if command == "predict":
-        given += ["--data.predict", ROOT / "docs/preview.png", "--output", tmp_path]
+        given += ["--data.predict", ROOT / "docs/comparison.png", "--output", tmp_path]
     if command == "export":
         given += ["--size=[16,16]"]
     line = fail(capsys, command, *given)
