@@ -40,7 +40,7 @@ class SegmentationDataset(Dataset[Sample]):
         channels: Channels of the images.
         image_range: Values that become 0 and 255 in images deeper than 8 bits.
         seed: Seed of the augmentation, together with epoch and index.
-        exif_orientation: Whether images are turned upright by it; without, they are.
+        exif_orientation: `apply` or `ignore`. Left out, images are turned upright.
         all_needed: Whether an image without a mask that cannot be read is an error.
     """
 

@@ -25,11 +25,11 @@ class SegmentationLoss(BatchSums):
     - `uses_positions = True`, if (N, C, P) is another loss than (N, C, *d).
     - `by_class = False`, if no class has a share of the loss.
 
-    What else a loss can override that is no mean over elements is in `BatchSums`.
-    `seg.losses.check_loss` tells what of the contract a loss breaks.
+    `BatchSums` says what a loss overrides that is no mean over elements.
+    `seg.losses.check_loss` names the clauses of the contract that a loss breaks.
 
     Args:
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         reduction: `mean` over the elements that count, their `sum`, or `none`.
 
     Example:
@@ -55,7 +55,7 @@ class SegmentationLoss(BatchSums):
 
     @classmethod
     def channels(cls, num_classes: int) -> int:
-        """Number of logits a pixel that the loss needs for `num_classes` classes."""
+        """Number of logits of a pixel that the loss needs for `num_classes` classes."""
         if num_classes < 2:
             raise ValueError(
                 f"{num_classes} class: a softmax over it is 1 whatever the logits; add a "

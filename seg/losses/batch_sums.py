@@ -84,7 +84,7 @@ class BatchSums(WaitingWeights):
 
         Args:
             target: Class ids (N, *d) of a part of a batch.
-            channels: Number of logits a pixel.
+            channels: Number of logits of a pixel.
 
         Raises:
             ValueError: If a label is no class.

@@ -34,12 +34,12 @@ def binary_cross_entropy(
     ignored; `mean` divides by their number.
 
     Args:
-        logits: One logit a pixel (N, 1, *d), or C independent ones (N, C, *d).
+        logits: One logit for each pixel (N, 1, *d), or C independent ones (N, C, *d).
         target: 0, 1, probabilities between, or `ignore_index`: like the logits, or (N, *d) if C
             is 1.
         pos_weight: Weight w of the foreground, one for all channels or one for each.
-        ignore_index: Target value of the elements that count nowhere.
-        reduction: `mean`, `sum`, or `none` for one loss an element, in the shape of the target.
+        ignore_index: Target value of the elements that never contribute.
+        reduction: `mean`, `sum`, or `none` for the loss of each element, shaped as the target.
 
     Raises:
         ValueError: If the shapes do not pair, the classes seem to be last, or a label is not 0, 1
@@ -65,13 +65,13 @@ def binary_focal_loss(
     their number.
 
     Args:
-        logits: One logit a pixel (N, 1, *d), or C independent ones (N, C, *d).
+        logits: One logit for each pixel (N, 1, *d), or C independent ones (N, C, *d).
         target: 0, 1, probabilities between, or `ignore_index`: like the logits, or (N, *d) if C
             is 1.
         alpha: Share α in [0, 1] of the foreground; None weighs both alike.
         gamma: Focusing exponent γ >= 0; the larger, the less an easy pixel counts.
-        ignore_index: Target value of the elements that count nowhere.
-        reduction: `mean`, `sum`, or `none` for one loss an element, in the shape of the target.
+        ignore_index: Target value of the elements that never contribute.
+        reduction: `mean`, `sum`, or `none` for the loss of each element, shaped as the target.
 
     Raises:
         ValueError: If the shapes do not pair, the classes seem to be last, or a label is not 0, 1
@@ -89,7 +89,7 @@ class BinaryLoss(SegmentationLoss):
 
     @classmethod
     def channels(cls, num_classes: int) -> int:
-        """One logit a pixel, for the two classes [background, foreground]."""
+        """One logit for each pixel, for the two classes [background, foreground]."""
         if num_classes != 2:
             raise ValueError(
                 f"{cls.__name__} with {num_classes} classes: a binary loss needs two, "
@@ -104,13 +104,13 @@ class BinaryLoss(SegmentationLoss):
 
 
 class BinaryCrossEntropyLoss(BinaryLoss):
-    """Sigmoid cross-entropy: one foreground; with `pos_weight`, a foreground that is rare.
+    """Sigmoid cross-entropy: for one foreground class; with `pos_weight`, for a rare one.
 
     Args:
         pos_weight: Weight of the foreground relative to the background, or the policy that derives
             it from the training set: inverse_frequency, sqrt_inverse_frequency, median_frequency,
             log_frequency or effective_number, whose β may follow as in effective_number(0.9999).
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         reduction: `mean` over the pixels that count, their `sum`, or `none`.
     """
 
@@ -140,13 +140,13 @@ class BinaryCrossEntropyLoss(BinaryLoss):
 
 
 class BinaryFocalLoss(BinaryLoss):
-    """Sigmoid focal loss: one small foreground in a mass of easy background.
+    """Sigmoid focal loss: for one rare foreground class among much easy background.
 
     Args:
         gamma: Focusing exponent, 0 or more: 0 is cross-entropy, 2 the usual choice.
         alpha: Share in [0, 1] of the foreground, 1 - alpha being that of the background; null
             weighs both alike.
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         reduction: `mean` over the pixels that count, their `sum`, or `none`.
     """
 

@@ -34,8 +34,8 @@ def boundary_loss(
         logits: Unnormalised scores, classes at dim 1, with one spatial dim or more.
         target: Class ids in [0, C) of any integer dtype, or class probabilities, of which the most
             likely class is taken; in both, `ignore_index` marks what to ignore.
-        ignore_index: Target value of the pixels that count nowhere.
-        reduction: `mean`, `sum`, or `none` for one loss a pixel (N, *d).
+        ignore_index: Target value of the pixels that never contribute.
+        reduction: `mean`, `sum`, or `none` for the loss of each pixel (N, *d).
 
     Raises:
         ValueError: If the shapes do not pair, the classes seem to be last, a label is no class, or
@@ -83,10 +83,10 @@ def signed_distances(
 
 
 class BoundaryLoss(SegmentationLoss):
-    """Boundary loss: small objects whose outline matters; beside another loss, in CompoundLoss.
+    """Boundary loss: for small objects whose outline matters. Add it to another loss.
 
     Args:
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         reduction: `mean` over the pixels that count, their `sum`, or `none`.
     """
 

@@ -63,7 +63,7 @@ def pair_binary(logits: Tensor, target: Tensor) -> Tensor:
     """Gives the target the shape of the logits, so that nothing can broadcast.
 
     Args:
-        logits: One logit a pixel (N, 1, *d), or C independent ones (N, C, *d).
+        logits: One logit for each pixel (N, 1, *d), or C independent ones (N, C, *d).
         target: The same shape; with one logit (N, *d) is taken as well.
 
     Raises:

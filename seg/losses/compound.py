@@ -11,7 +11,7 @@ from seg.losses.reduction import Reduction
 
 
 class CompoundLoss(SegmentationLoss):
-    """Weighted sum of losses: say cross-entropy for steady gradients, Dice for the rare classes.
+    """Weighted sum of losses, such as cross-entropy and Dice.
 
     Args:
         parts: The losses by name; each is logged under it. The data's class counts reach all.

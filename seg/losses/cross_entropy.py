@@ -37,10 +37,10 @@ def cross_entropy(
         logits: Unnormalised scores, classes at dim 1.
         target: Class ids in [0, C) of any integer dtype, or class probabilities; in both,
             `ignore_index` marks what to ignore.
-        weight: One non-negative weight a class, as a tensor, array or list.
-        ignore_index: Target value of the pixels that count nowhere.
+        weight: One non-negative weight for each class, as a tensor, array or list.
+        ignore_index: Target value of the pixels that never contribute.
         label_smoothing: Share ε in [0, 1] of the target that is spread evenly over the classes.
-        reduction: `mean`, `sum`, or `none` for one loss a pixel (N, *d).
+        reduction: `mean`, `sum`, or `none` for the loss of each pixel (N, *d).
 
     Raises:
         ValueError: If the shapes do not pair, the classes seem to be last, or a label is no class.
@@ -54,13 +54,13 @@ def cross_entropy(
 
 
 class CrossEntropyLoss(SegmentationLoss):
-    """Cross-entropy: the baseline; with `weight`, for rare classes whose pixels must count more.
+    """Cross-entropy: the baseline. With `weight`, pixels of rare classes count more.
 
     Args:
-        weight: One weight a class, or the policy that derives them from the training set:
+        weight: One weight for each class, or the policy that derives them from the training set:
             inverse_frequency, sqrt_inverse_frequency, median_frequency, log_frequency or
             effective_number, whose β may follow as in effective_number(0.9999).
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         label_smoothing: Share in [0, 1] of the target that is spread evenly over the classes.
         reduction: `mean` over the pixels that count, their `sum`, or `none`.
     """

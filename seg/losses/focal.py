@@ -56,12 +56,12 @@ def focal_loss(
         logits: Unnormalised scores, classes at dim 1.
         target: Class ids in [0, C) of any integer dtype, or class probabilities; in both,
             `ignore_index` marks what to ignore.
-        alpha: One non-negative weight a class, as a tensor, array or list.
+        alpha: One non-negative weight for each class, as a tensor, array or list.
         gamma: Focusing exponent γ >= 0, one for all classes or one for each; the larger, the less
             an easy pixel counts.
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         label_smoothing: Share ε in [0, 1] of the target that is spread evenly over the classes.
-        reduction: `mean`, `sum`, or `none` for one loss a pixel (N, *d).
+        reduction: `mean`, `sum`, or `none` for the loss of each pixel (N, *d).
 
     Raises:
         ValueError: If the shapes do not pair, the classes seem to be last, or a label is no class.
@@ -76,15 +76,15 @@ def focal_loss(
 
 
 class FocalLoss(SegmentationLoss):
-    """Softmax focal loss: for a mass of easy pixels that drowns the hard ones of rare classes.
+    """Softmax focal loss: for many easy pixels beside few hard ones of rare classes.
 
     Args:
         gamma: Focusing exponent, 0 or more: 0 is cross-entropy, 2 the usual choice; one for all
             classes or one for each.
-        alpha: One weight a class, or the policy that derives them from the training set:
+        alpha: One weight for each class, or the policy that derives them from the training set:
             inverse_frequency, sqrt_inverse_frequency, median_frequency, log_frequency or
             effective_number, whose β may follow as in effective_number(0.9999).
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         label_smoothing: Share in [0, 1] of the target that is spread evenly over the classes.
         reduction: `mean` over the pixels that count, their `sum`, or `none`.
     """

@@ -37,8 +37,8 @@ def logit_adjusted_cross_entropy(
             `ignore_index` marks what to ignore.
         log_prior: log π, the logarithm of each class's share of the training pixels.
         tau: τ >= 0: 0 is plain cross-entropy, 1 makes for the least mean error over the classes.
-        ignore_index: Target value of the pixels that count nowhere.
-        reduction: `mean`, `sum`, or `none` for one loss a pixel (N, *d).
+        ignore_index: Target value of the pixels that never contribute.
+        reduction: `mean`, `sum`, or `none` for the loss of each pixel (N, *d).
 
     Raises:
         ValueError: If the shapes do not pair, the classes seem to be last, a label is no class, or
@@ -52,7 +52,7 @@ def logit_adjusted_cross_entropy(
 
 
 class LogitAdjustedCrossEntropyLoss(SegmentationLoss):
-    """Logit-adjusted cross-entropy: rare classes, when every class shall be found equally well.
+    """Logit-adjusted cross-entropy: for a long tail of classes that all count the same.
 
     Predictions are the largest raw logit, as with any other loss.
 
@@ -61,7 +61,7 @@ class LogitAdjustedCrossEntropyLoss(SegmentationLoss):
             1 makes for the least mean error over the classes.
         priors: Each class's share of the training pixels, up to a common factor; left out, they
             are counted in the training set.
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         reduction: `mean` over the pixels that count, their `sum`, or `none`.
     """
 

@@ -41,7 +41,7 @@ def lovasz_softmax_loss(
         logits: Unnormalised scores, classes at dim 1.
         target: Class ids in [0, C) of any integer dtype, or class probabilities; in both,
             `ignore_index` marks what to ignore.
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         per_image: Whether each image has a loss of its own; otherwise the batch is one image.
         reduction: `mean` over the images that have a valid pixel, their `sum`, or `none` for one
             loss an image, (N,) or (1,) for the batch; 0 where everything is ignored.
@@ -59,14 +59,14 @@ def lovasz_softmax_loss(
 class LovaszLoss(SegmentationLoss):
     """Lovász-Softmax: where IoU is the score, rare classes count as much as frequent ones.
 
-    With the batch as one image, a training step orders the pixels of all its devices and
-    micro-batches together, for which the errors of all pixels are sent to every device; with
-    `per_image` nothing is. In evaluation each batch is an image, and their mean is taken.
+    Without `per_image` the whole batch counts as one image. A training step then sorts the
+    pixels of all devices and micro-batches together, so the errors of all pixels are sent to
+    every device. In evaluation each batch counts as one image, and the mean is taken.
 
     Args:
         per_image: Whether each image has a loss of its own; otherwise the batch is one image, which
             keeps a class that an image lacks from counting there.
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         reduction: `mean` over the images with a valid pixel (the batch is one, unless `per_image`),
             their `sum`, or `none`.
     """

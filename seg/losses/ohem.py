@@ -34,9 +34,9 @@ def ohem_cross_entropy(
         target: Class ids in [0, C) of any integer dtype, or class probabilities; in both,
             `ignore_index` marks what to ignore.
         fraction: Share in (0, 1] of the valid pixels to keep; ignored ones do not count in it.
-        weight: One non-negative weight a class, as a tensor, array or list.
-        ignore_index: Target value of the pixels that count nowhere.
-        reduction: `mean`, `sum`, or `none` for one loss a pixel (N, *d), 0 where it is not kept.
+        weight: One non-negative weight for each class, as a tensor, array or list.
+        ignore_index: Target value of the pixels that never contribute.
+        reduction: `mean`, `sum`, or `none` for the loss of each pixel (N, *d), 0 where not kept.
 
     Raises:
         ValueError: If the fraction is no share, the shapes do not pair, the classes seem to be
@@ -51,16 +51,16 @@ def ohem_cross_entropy(
 
 
 class OhemCrossEntropyLoss(CrossEntropyLoss):
-    """Cross-entropy of the hardest pixels only: for a mass of easy ones that teaches nothing more.
+    """Cross-entropy of the hardest pixels only: for many easy pixels that can be left out.
 
     A training step ranks the pixels of all its devices and micro-batches together; in evaluation
     each batch keeps its own hardest share.
 
     Args:
         fraction: Share in (0, 1] of the valid pixels of a batch to keep.
-        weight: One weight a class, or the policy that derives them from the training set, as for
-            CrossEntropyLoss; pixels are ranked by their weighted loss.
-        ignore_index: Target value of the pixels that count nowhere.
+        weight: One weight for each class, or the policy that derives them from the training
+            set, as for CrossEntropyLoss; pixels are ranked by their weighted loss.
+        ignore_index: Target value of the pixels that never contribute.
         reduction: `mean` over the pixels that are kept, their `sum`, or `none`.
     """
 

@@ -41,8 +41,8 @@ def recall_loss(
         target: Class ids in [0, C) of any integer dtype, or class probabilities; in both,
             `ignore_index` marks what to ignore.
         false_negative_rate: Share in [0, 1] of each class's pixels that are taken for another.
-        ignore_index: Target value of the pixels that count nowhere.
-        reduction: `mean`, `sum`, or `none` for one loss a pixel (N, *d).
+        ignore_index: Target value of the pixels that never contribute.
+        reduction: `mean`, `sum`, or `none` for the loss of each pixel (N, *d).
 
     Raises:
         ValueError: If the shapes do not pair, the classes seem to be last, or a label is no class.
@@ -58,17 +58,17 @@ def recall_loss(
 
 
 class RecallLoss(SegmentationLoss):
-    """Recall loss: rare classes that are missed, weighed by how often they still are.
+    """Recall loss: the more often a class is missed, the more its pixels count.
 
-    The rates come from running counts of pixels: those that are of class c, and those of them that
-    the network took for another. Training counts every batch after its loss was computed; a class
-    that no batch has shown yet has rate 1. The counts travel in the state_dict. Of probabilities
-    as target the most likely class is counted.
+    The loss keeps two running counts for each class: its pixels, and those of them that the
+    network took for another class. A training step updates them after the loss was computed. A
+    class that no batch has shown yet has rate 1. The counts are in the state_dict. If the target
+    holds probabilities, the most likely class is counted.
 
     Args:
         momentum: Share in [0, 1] of a class's counts that is kept at each batch that shows it: 0
             looks at the last such batch alone, 1 at all of them since the start alike.
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         reduction: `mean` over the pixels that count, their `sum`, or `none`.
     """
 

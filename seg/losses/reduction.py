@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 Reduction = Literal["none", "mean", "sum"]
-"""`none` keeps one loss an element of the target, `mean` divides by the weights that count."""
+"""`none` keeps the loss of each element; `mean` divides by the sum of the weights that count."""
 
 _REDUCTIONS = get_args(Reduction)  # here, as torch 2.6 cannot compile the call
 

@@ -84,10 +84,10 @@ def tversky_loss(
             (1 - TI_c)^(1/γ - 1) / γ: below 1 classes that overlap badly lead, above 1, as at the
             paper's 4/3, those that overlap well.
         per_image: Whether to count in each image instead of in the whole batch.
-        ignore_index: Target value of the pixels that count nowhere.
-        reduction: `mean` or `sum` over the images, or `none` for one loss an image (N,); over the
-            batch there is one loss, with `none` (1,). Where every pixel is ignored it is 0, and an
-            image without one that counts is left out of the mean.
+        ignore_index: Target value of the pixels that never contribute.
+        reduction: `mean` or `sum` over the images, or `none` for the loss of each image (N,). Over
+            the batch there is one loss, with `none` (1,). It is 0 where every pixel is ignored; an
+            image of which every pixel is ignored is left out of the mean.
 
     Raises:
         ValueError: If the shapes do not pair, the classes seem to be last, a label is no class, or
@@ -104,7 +104,7 @@ def tversky_loss(
 
 
 class TverskyLoss(SegmentationLoss):
-    """Tversky loss: rare classes that are missed more than invented (or, with alpha > beta, not).
+    """Tversky loss: for rare classes that are missed more often than they are invented.
 
     Args:
         alpha: Weight of false positives, 0 or more.
@@ -112,7 +112,7 @@ class TverskyLoss(SegmentationLoss):
         gamma: Focusing exponent above 0: 1 is plain; below 1 classes that overlap badly have the
             larger gradient, above 1, as at the usual 4/3 of focal Tversky, those that overlap well.
         per_image: Whether to count in each image instead of in the whole batch.
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         reduction: `mean` over the images (or of the batch), their `sum`, or `none`.
     """
 
@@ -183,11 +183,11 @@ class TverskyLoss(SegmentationLoss):
 
 
 class DiceLoss(TverskyLoss):
-    """Dice loss: rare classes, each counting as much as a frequent one whatever its pixels.
+    """Dice loss: for rare classes; each class counts the same, however few pixels it has.
 
     Args:
         per_image: Whether to count in each image instead of in the whole batch.
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         reduction: `mean` over the images (or of the batch), their `sum`, or `none`.
     """
 
@@ -201,11 +201,11 @@ class DiceLoss(TverskyLoss):
 
 
 class JaccardLoss(TverskyLoss):
-    """Jaccard loss: as Dice, for those who are judged by IoU; steeper where classes overlap well.
+    """Jaccard loss: like Dice, but of the IoU; its gradient is larger where classes overlap well.
 
     Args:
         per_image: Whether to count in each image instead of in the whole batch.
-        ignore_index: Target value of the pixels that count nowhere.
+        ignore_index: Target value of the pixels that never contribute.
         reduction: `mean` over the images (or of the batch), their `sum`, or `none`.
     """
 

@@ -40,7 +40,7 @@ class WaitingWeights(nn.Module):
 
     @classmethod
     def channels(cls, num_classes: int) -> int:
-        """Number of logits a pixel for `num_classes` classes, the length of the buffers."""
+        """Number of logits of a pixel for `num_classes` classes, the length of the buffers."""
         return num_classes
 
     def add_weights(
@@ -50,7 +50,7 @@ class WaitingWeights(nn.Module):
 
         Args:
             name: Of the buffer, and of the argument that was given.
-            values: One weight a class in a list, tuple, array or tensor, of which a copy is kept;
+            values: One weight for each class: a list, tuple, array or tensor, which is copied;
                 or the name of a policy; None for no weights.
             one_for_all: Whether a single number is taken as well, as (1,).
 

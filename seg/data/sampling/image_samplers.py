@@ -36,10 +36,11 @@ class ImageSampler:
 class ClassFirstSampler(ImageSampler):
     """Draws a class, then an image that shows it, then one of its pixels for the crop to show.
 
-    A class has a probability proportional to f^-τ, f being its share of the training pixels: with
-    τ = 0 all classes are alike, with τ = 1 one of half the pixels comes twice as often. Images
-    that show it are alike, and so are its pixels that the scan kept. The pixel comes to lie in
-    the middle half of the crop, as far as the image's edge allows.
+    The probability of a class is proportional to f^-τ, where f is its share of the training
+    pixels. With τ = 0 all classes are equally likely. With τ = 1 a class with half the pixels is
+    drawn twice as often. All images that show the class are equally likely, and so are those of
+    its pixels that the scan kept. The pixel lies in the middle half of the crop, unless it is
+    too near to the edge of the image.
 
     Args:
         tau: τ.
