@@ -72,6 +72,7 @@ class SegmentationDataModule(L.LightningDataModule):
         exif_orientation: apply, the default, turns images upright by their EXIF data; or ignore.
         resize: Height and width, [h, w], of the images. In evaluation masks keep their own size.
         crop_size: Height and width of the training crops.
+        crops_per_image: Crops of each training image in an epoch: more than 1 for large images.
         scale_jitter: Range of the random scale before the crop; [1, 1] is none.
         transforms: Augmentation after the crop, a list such as [{HorizontalFlip: {p: 0.5}}] of
             albumentations class names and arguments; CopyPaste is one of ours. Left out, a flip
@@ -117,6 +118,7 @@ class SegmentationDataModule(L.LightningDataModule):
         exif_orientation: ExifPolicy | None = None,
         resize: list[int] | None = None,
         crop_size: list[int] = [128, 128],  # noqa: B006  (never changed; shown by --help)
+        crops_per_image: int = 1,
         scale_jitter: list[float] = [0.75, 1.5],  # noqa: B006
         transforms: list[dict[str, dict[str, Any]]] | None = None,
         sampler: ImageSampler | None = None,
@@ -144,7 +146,8 @@ class SegmentationDataModule(L.LightningDataModule):
         defaults = inspect.signature(SegmentationDataModule).parameters
         refuse_unused(root, dataset, files, splits | given, made, defaults)
         check_counts(1, batch_size=batch_size, eval_batch_size=eval_batch_size)
-        check_counts(1, in_channels=in_channels, synthetic_length=synthetic_length)
+        check_counts(1, in_channels=in_channels)
+        check_counts(1, synthetic_length=synthetic_length, crops_per_image=crops_per_image)
         check_counts(0, num_workers=0 if num_workers is None else num_workers)
         check_image_range(image_range)
         self.class_names = resolve_class_names(root, class_names, dataset)
@@ -155,6 +158,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.splits = {role: splits[f"{role}_split"] for role in ("train", "val", "test")}
         self.resize = resize
         self.sampler = sampler
+        self.crops_per_image = crops_per_image
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
@@ -224,6 +228,7 @@ class SegmentationDataModule(L.LightningDataModule):
             draw,
             None if self.sampler is None else repr(self.sampler),
             repeat=getattr(self.trainer, "overfit_batches", 0) > 0,
+            crops_per_image=self.crops_per_image,
         )
         return self._loader("train", sampler, TrainLoader)
 
@@ -290,11 +295,6 @@ class SegmentationDataModule(L.LightningDataModule):
         return self._loader(role, EvaluationBatchSampler(*batches))
 
     def _loader(
-        self,
-        role: str,
-        batch_sampler: TrainBatchSampler | EvaluationBatchSampler,
-        loader: type[WorkerLoader] = WorkerLoader,
+        self, role: str, batches: Any, kind: type[WorkerLoader] = WorkerLoader
     ) -> DataLoader[Sample]:
-        return make_loader(
-            loader, self._datasets[role], batch_sampler, self.num_workers, self.trainer
-        )
+        return make_loader(kind, self._datasets[role], batches, self.num_workers, self.trainer)

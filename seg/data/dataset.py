@@ -1,6 +1,8 @@
 """SegmentationDataset: files to samples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,9 @@ Sample = dict[str, Any]
 Key = tuple[int, int] | tuple[int, int, int, int]
 """A training sample: epoch and index; or, where an epoch may have one more than once, epoch, index,
 number of the draw and the pixel that the crop has to show (row · width + column; -1 is any)."""
+
+ParsedKey = tuple[int, tuple[int, ...], int | None]
+"""As `parse_key` gives it."""
 
 
 class SegmentationDataset(Dataset[Sample]):
@@ -78,14 +83,30 @@ class SegmentationDataset(Dataset[Sample]):
         Raises:
             DataError: If a file cannot be decoded, or holds a label without a class.
         """
-        index, seed, place = parse_key(key)
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[int | Key]) -> list[Sample]:
+        """The samples of a batch; torch's loaders ask for them at once.
+
+        An image is decoded once for all of its samples that follow each other.
+
+        Raises:
+            DataError: As `__getitem__`.
+        """
+        samples: list[Sample] = []
+        for index, group in groupby(map(parse_key, keys), key=itemgetter(0)):
+            samples += self._samples(index, group)
+        return samples
+
+    def _samples(self, index: int, keys: Iterable[ParsedKey]) -> Iterator[Sample]:
+        """Those of one image."""
         if self.labels is None:
-            return self._without_mask(index)
-        name = self.pairs.names[index]
-        image = self._image(index)
-        mask = self.mask(index)
-        seed = (self.seed, *seed)
-        return make_sample(image, mask, name, self.transform, self.resize, seed, place)
+            yield from (self._without_mask(index) for _ in keys)
+            return
+        image, mask = self.draw(index)
+        for _, seed, place in keys:
+            arguments = self.pairs.names[index], self.transform, self.resize
+            yield make_sample(image, mask, *arguments, (self.seed, *seed), place)
 
     def _without_mask(self, index: int) -> Sample:
         """An image to predict; one that cannot be read and is not needed is black."""
@@ -125,7 +146,7 @@ class SegmentationDataset(Dataset[Sample]):
         return self.pairs.sizes
 
 
-def parse_key(key: int | Key) -> tuple[int, tuple[int, ...], int | None]:
+def parse_key(key: int | Key) -> ParsedKey:
     """Index of a sample, the numbers that seed its augmentation, and the pixel to show, if any."""
     if not isinstance(key, tuple):
         return key, (0, key), None

@@ -166,6 +166,16 @@ def test_fewer_training_images_than_a_batch_are_refused(root: Path) -> None:
         data.train_dataloader()
 
 
+def test_several_crops_an_image_lengthen_the_epoch_of_training_alone(root: Path) -> None:
+    data = module(root, crops_per_image=3)
+    data.setup("fit")
+    train = [name for batch in loaded(data, "train") for name in batch["name"]]
+    assert len(train) == 13 * 3 // 4 * 4
+    assert len([name for batch in loaded(data, "val") for name in batch["name"]]) == 5
+    with pytest.raises(ValueError, match=r"data.crops_per_image 0 must be at least 1"):
+        module(root, crops_per_image=0)
+
+
 def test_predict_loads_images_with_their_names_and_sizes(root: Path) -> None:
     data = module(predict=str(root / "images/val"))
     data.setup("predict")

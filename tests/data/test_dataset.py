@@ -101,6 +101,27 @@ def test_training_samples_are_a_function_of_seed_epoch_and_index(pairs: Pairs) -
         assert not torch.equal(sample(0, 1, 2), sample(*other))
 
 
+class Counting(SegmentationDataset):
+    """Notes which images are decoded."""
+
+    def draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        self.decoded = [*getattr(self, "decoded", []), index]
+        return super().draw(index)
+
+
+def test_samples_of_an_image_that_follow_each_other_decode_it_once(pairs: Pairs) -> None:
+    keys = [(0, 5, turn, -1) for turn in range(3)] + [(0, 2, 3, -1), (0, 5, 4, 70)]
+    # crops of the image's own size are views of it, into which a transform may write
+    transform = TrainingTransform((48, 52), None, (1, 1), [{"PixelDropout": {"p": 1}}])
+    dataset = Counting(pairs, LABELS, transform)
+    found = [dataset.__getitems__([key])[0] for key in keys]
+    dataset.decoded = []
+    for alone, together in zip(found, dataset.__getitems__(keys), strict=True):
+        assert torch.equal(alone["image"], together["image"])
+        assert torch.equal(alone["mask"], together["mask"])
+    assert dataset.decoded == [5, 2, 5]
+
+
 def test_an_index_alone_is_epoch_0(pairs: Pairs) -> None:
     dataset = SegmentationDataset(pairs, LABELS, TrainingTransform((32, 32)))
     assert torch.equal(dataset[3]["image"], dataset[0, 3]["image"])

@@ -75,8 +75,8 @@ def random_scaled_crop(
         image.shape[1], base[1] * scale, crop_size[1], generator, column
     )
     size = output_rows, output_columns
-    image = resize_image(image[rows, columns], size)
-    mask = resize_mask(mask[rows, columns], size)
+    image = _apart(resize_image(image[rows, columns], size), image)
+    mask = _apart(resize_mask(mask[rows, columns], size), mask)
     if size == crop_size:
         return image, mask
     place = slice(top, top + size[0]), slice(left, left + size[1])
@@ -85,6 +85,11 @@ def random_scaled_crop(
     padded_image[place] = image
     padded_mask[place] = mask
     return padded_image, padded_mask
+
+
+def _apart(crop: Array, whole: Array) -> Array:
+    """A crop in memory of its own: it may be written to, and does not keep the whole alive."""
+    return crop.copy() if np.may_share_memory(crop, whole) else crop
 
 
 def _window(

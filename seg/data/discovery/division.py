@@ -59,7 +59,7 @@ def divide(layout: Layout, splits: Splits, pixels: Ints) -> Division:
     groups = find_groups([name for _, name in pool])
     if not told and groups is None and "train" not in splits.keys and not layout.nested:
         keys = _random(pool)
-        if _shows_all(keys["train"], rows):
+        if all(keys.values()) and _shows_all(keys["train"], rows):
             fractions = _fractions(len(pool))
             reason = f"No split was found; {len(pool)} images are divided at random."
             line = Setting("split_fractions", fractions, reason)

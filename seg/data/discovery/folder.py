@@ -20,12 +20,14 @@ from seg.data.discovery.label_files import read_label_files
 from seg.data.discovery.layouts import Layout, find_by_look, find_layout
 from seg.data.discovery.masks import MaskSurvey, survey_masks
 from seg.data.discovery.setting import KnownLabels, Setting
+from seg.data.discovery.sizes import thinnest
 from seg.data.discovery.splits import find_splits
 from seg.data.files.labels import Labels, names_for
 from seg.data.files.pairing import Pairs
 from seg.data.files.templates import pictures
 from seg.data.scan.cache import ScanMemory
 from seg.data.scan.scan_masks import scan_masks
+from seg.data.scan.table import Scan
 from seg.errors import InputError
 
 Progress = Callable[[str, int], Callable[[], Any]]
@@ -86,10 +88,12 @@ def look_at(root: Path, progress: Progress) -> Found:
     )
     known = with_priority(read_label_files(root, others), known_data_set(layout))
     of_masks = _survey(root, layout, masks, known, progress)
-    pixels, unread = _pixels(root, layout, images, masks, of_masks, progress)
+    scan, unread = _scan(root, layout, images, masks, of_masks, progress)
+    names = of_masks.class_names
+    pixels = np.ones((len(masks), len(names)), np.int64) if scan is None else scan.pixels
     division = divide(layout, splits, pixels)
-    num_train = len(division.keys["train"])
-    of_images = survey_images(images, masks, num_train, progress("sizes", len(images)))
+    num_train, thin = len(division.keys["train"]), None if scan is None else thinnest(scan, names)
+    of_images = survey_images(images, masks, num_train, thin, progress("sizes", len(images)))
     lonely, ignored = _lonely(root, layout, division)
     divided = divided_groups({role: [name for _, name in of] for role, of in division.keys.items()})
     absent, allowed = _absent(of_masks, known, layout, division, pixels)
@@ -183,20 +187,20 @@ def _lonely(root: Path, layout: Layout, division: Division) -> tuple[list[str], 
     )
 
 
-def _pixels(
+def _scan(
     root: Path,
     layout: Layout,
     images: Sequence[Path],
     masks: Sequence[Path],
     survey: MaskSurvey,
     progress: Progress,
-) -> tuple[NDArray[np.int64], list[str]]:
-    """Pixels of each class in each mask, (N, C), and what cannot be read.
+) -> tuple[Scan | None, list[str]]:
+    """What all masks hold, and what cannot be read.
 
-    As long as a question is open, or nothing is known of them, all masks show all classes.
+    None as long as a question is open, or nothing is known of the masks.
     """
     if survey.questions or not survey.class_names:
-        return np.ones((len(masks), len(survey.class_names)), np.int64), []
+        return None, []
     given = {one.key: one.value for one in survey.settings if one.key in _ARGUMENTS}
     arguments: dict[str, Any] = {_ARGUMENTS[key]: value for key, value in given.items()}
     arguments["names"] = names_for(layout.masks, survey.class_names)
@@ -206,7 +210,7 @@ def _pixels(
     memory = ScanMemory(root, masks, labels.fingerprint, labels.num_classes)
     advance = progress("classes", len(masks))
     scan, faults = scan_masks(dataset, labels.num_classes, memory, advance)
-    return scan.pixels, [str(faults[index]) for index in sorted(faults)]
+    return scan, [str(faults[index]) for index in sorted(faults)]
 
 
 def _absent(

@@ -1,4 +1,4 @@
-"""Channels, range and sizes of images, and the sizes of images and crops that fit them."""
+"""Channels, range and sizes of images, and what is wrong with pairs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,24 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from seg.data.discovery.setting import Setting
+from seg.data.discovery.sizes import Size, Thinnest, size_settings
 from seg.data.files import annotations
 from seg.data.files.decoding import decode_samples
 from seg.data.files.headers import DataError, read_header, size
 from seg.data.files.image_range import little_range
 
-Size = tuple[int, int]
-
 _THREADS = 8
 _SAMPLE = 12
-_LONG_SIDE = 640
-"""Pixels of the longer side above which images are resized to it."""
-_CROP_SHARE = 0.8
-"""Of each side of an image that a crop covers: the share that was best on CamVid."""
-_LARGEST_CROP = 512
-_BATCH_PIXELS = 8 * 512 * 512
-_MOST_ALIKE = 1.1
-"""Times that the ratio of height to width may differ in images that are resized to one size."""
-_WHOLE_PIXELS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -49,6 +39,7 @@ def survey_images(
     images: Sequence[Path],
     masks: Sequence[Path],
     num_train: int,
+    thin: Thinnest | None = None,
     advance: Callable[[], object] = lambda: None,
 ) -> ImageSurvey:
     """Read the headers of all images and masks, and a sample of the images.
@@ -57,6 +48,7 @@ def survey_images(
         images: Image files.
         masks: The mask of each.
         num_train: Number of training images, as far as is known.
+        thin: The class whose areas are thinnest, if known.
         advance: Called after each pair.
     """
     sizes: list[Size] = []
@@ -70,7 +62,7 @@ def survey_images(
                 sizes.append(result)
     if not sizes:
         return ImageSurvey("no image can be used", (), (), tuple(faults))
-    settings = [*_sample_settings(images), *_size_settings(sizes, num_train)]
+    settings = [*_sample_settings(images), *size_settings(sizes, num_train, thin)]
     return ImageSurvey(_sizes_in_words(sizes), tuple(sizes), tuple(settings), tuple(faults))
 
 
@@ -126,39 +118,3 @@ def _range_of_floats(kind: str, ranges: Sequence[tuple[float, float]]) -> Settin
     value = [0.0, 1.0] if low >= 0 and high <= 1 else [low, high if high > low else low + 1]
     reason = f"The images hold {kind} from {low:g} to {high:g}; these become 0 and 255."
     return Setting("image_range", value, reason)
-
-
-def _size_settings(sizes: Sequence[Size], num_train: int) -> Iterator[Setting]:
-    """Sizes of images, crops and batches."""
-    height, width = (float(side) for side in np.median(sizes, 0))
-    ratios = [h / w for h, w in sizes]
-    alike = max(ratios) <= _MOST_ALIKE * min(ratios)
-    if max(height, width) > _LONG_SIDE and alike:
-        factor = _LONG_SIDE / max(height, width)
-        resized = [_near(factor * height), _near(factor * width)]
-        reason = (
-            f"Images of {height:.0f} x {width:.0f} are resized for training; scores are of the "
-            "full size. Leave this out where objects are only a few pixels wide."
-        )
-        yield Setting("resize", resized, reason)
-        height, width = resized
-    crop = [min(_down(_CROP_SHARE * side), _LARGEST_CROP) for side in (height, width)]
-    share = crop[0] * crop[1] / (height * width)
-    reason = f"Training crops cover {min(share, 1):.0%} of an image."
-    if max(height, width) > _LONG_SIDE:
-        reason += " The images' shapes differ, so they are not resized to one."
-    yield Setting("crop_size", crop, reason)
-    batch = max(1, min(8, num_train, _BATCH_PIXELS // (crop[0] * crop[1])))
-    yield Setting("batch_size", batch, "Images in one step; raise it if the memory allows.")
-    if max(h * w for h, w in sizes) > _WHOLE_PIXELS and not max(height, width) <= _LONG_SIDE:
-        yield Setting("eval_batch_size", 1, "Whole images are evaluated; these are large.")
-
-
-def _down(length: float) -> int:
-    """To a multiple of 32, which every encoder divides by, if there is one."""
-    return int(length) // 32 * 32 or max(1, int(length))
-
-
-def _near(length: float) -> int:
-    """To the nearest multiple of 32, if that is one."""
-    return round(length / 32) * 32 or round(length)

@@ -155,7 +155,8 @@ def read_header(path: Path, data: bytes | None = None) -> Header:
     if header.height * header.width > MAX_PIXELS:
         raise DataError(
             f"{path}: {header.height} x {header.width} pixels are more than the limit of "
-            f"{MAX_PIXELS:,}; tile the picture first."
+            f"{MAX_PIXELS:,}; cut images and masks into tiles of one size, as by gdal_retile.py "
+            "-ps 4096 4096 -targetDir FOLDER FILE."
         )
     return header
 

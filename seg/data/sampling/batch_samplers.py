@@ -4,10 +4,11 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import BatchSampler, DistributedSampler, Sampler
 
 from seg.data.dataset import Key
-from seg.data.sampling.image_samplers import Draws
+from seg.data.sampling.image_samplers import ANYWHERE, Draws
 from seg.errors import InputError
 
 Draw = Callable[[int, np.random.Generator], Draws]
@@ -18,20 +19,28 @@ _STREAM = {
     "batch_size": "data.batch_size",
     "length": "a number of training images of",
     "drawn_by": "data.sampler",
+    "crops_per_image": "data.crops_per_image",
 }
 """What decides the order of the samples, and how the user knows it."""
+
+_BEFORE = {"crops_per_image": 1}
+"""What checkpoints say that were written before they had it."""
+
+_TOGETHER = 4
+"""Most crops of an image that follow each other, so that it is decoded once for all of them."""
 
 
 class TrainBatchSampler(Sampler[list[Key]]):
     """Shuffled batches of one rank; over all ranks they make up one optimiser step.
 
     Step k of an epoch takes entries k·B … (k+1)·B - 1 of an order seeded by (seed, epoch), dealt
-    out to the ranks in turn: a permutation, or what `draw` draws. Entries left over at the end of
-    an epoch are dropped. The place in the stream is a state: where `load_state_dict` puts it, the
-    next iteration begins, and every further one at the start of an epoch.
+    out to the ranks in turn: a permutation, or what `draw` draws. With several crops an image, up
+    to four of an image follow each other. Entries left over at the end of an epoch are dropped.
+    The place in the stream is a state: where `load_state_dict` puts it, the next iteration begins,
+    and every further one at the start of an epoch.
 
     Args:
-        length: Number of samples.
+        length: Number of images.
         batch_size: Samples of one optimiser step, B, over all ranks.
         rank: This process, from 0.
         world_size: Number of processes.
@@ -39,6 +48,7 @@ class TrainBatchSampler(Sampler[list[Key]]):
         draw: Draws the samples of an epoch; left out, each comes once.
         sampler: Says what draws; a place in a stream is none in that of another.
         repeat: Whether every epoch has the samples of the first one, crops and augmentation alike.
+        crops_per_image: Samples of an epoch, divided by the number of images.
 
     Raises:
         InputError: If the batch does not divide, or the samples are fewer than one batch.
@@ -54,11 +64,12 @@ class TrainBatchSampler(Sampler[list[Key]]):
         draw: Draw | None = None,
         sampler: str | None = None,
         repeat: bool = False,
+        crops_per_image: int = 1,
     ) -> None:
-        if length < batch_size:
+        if length * crops_per_image < batch_size:
             raise InputError(
                 f"The train split has {length} images, fewer than data.batch_size {batch_size}; "
-                "lower data.batch_size."
+                "lower data.batch_size, or raise data.crops_per_image where they are large."
             )
         _check_divides(batch_size, world_size)
         self.length = length
@@ -69,6 +80,7 @@ class TrainBatchSampler(Sampler[list[Key]]):
         self.draw = draw
         self.drawn_by = sampler
         self.repeat = repeat
+        self.crops_per_image = crops_per_image
         self.epoch = 0
         self.step = 0
         """Steps of the epoch that are done."""
@@ -102,18 +114,19 @@ class TrainBatchSampler(Sampler[list[Key]]):
             InputError: If it is a place in another stream.
         """
         for name, option in _STREAM.items():
-            if state.get(name) != getattr(self, name):
+            before = state.get(name, _BEFORE.get(name))
+            if before != getattr(self, name):
                 raise InputError(
-                    f"The checkpoint was written with {option} {state.get(name)}, and it is now "
+                    f"The checkpoint was written with {option} {before}, and it is now "
                     f"{getattr(self, name)}: the order of the training images would be another. "
-                    f"Resume with {option} {state.get(name)}, or start a new run from the "
+                    f"Resume with {option} {before}, or start a new run from the "
                     "checkpoint's network with --model.init_from."
                 )
         self.epoch = state["epoch"]
         self.step = self._begin = state["step"]
 
     def __len__(self) -> int:
-        return self.length // self.batch_size
+        return self.length * self.crops_per_image // self.batch_size
 
     def __iter__(self) -> Iterator[list[Key]]:
         epoch, begin = self.epoch, self._begin
@@ -125,11 +138,24 @@ class TrainBatchSampler(Sampler[list[Key]]):
     def _order(self, epoch: int) -> list[Key]:
         """The keys of all samples of an epoch, of all ranks."""
         generator = np.random.default_rng([self.seed, epoch])
-        if self.draw is None:
+        if self.draw is None and self.crops_per_image == 1:
             return [(epoch, index) for index in generator.permutation(self.length).tolist()]
-        indices, places = self.draw(self.length, generator)
+        indices, places = self._drawn(generator)
         drawn = enumerate(zip(indices.tolist(), places.tolist(), strict=True))
         return [(epoch, index, turn, place) for turn, (index, place) in drawn]
+
+    def _drawn(self, generator: np.random.Generator) -> Draws:
+        """The samples of an epoch, in their order."""
+        number = self.length * self.crops_per_image
+        if self.draw is None:
+            images = np.arange(self.length).repeat(self.crops_per_image)
+            draws = Draws(images, np.full(number, ANYWHERE))
+        else:
+            draws = self.draw(number, generator)
+        if self.crops_per_image == 1:
+            return draws
+        order = _together(draws.indices, generator)
+        return Draws(draws.indices[order], draws.places[order])
 
 
 class EvaluationBatchSampler(BatchSampler):
@@ -182,6 +208,16 @@ class EvaluationBatchSampler(BatchSampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.batches)
+
+
+def _together(indices: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    """A random order in which up to `_TOGETHER` equal indices follow each other."""
+    by_index = np.argsort(indices, kind="stable")
+    starts = np.flatnonzero(np.diff(indices[by_index], prepend=-1))
+    within = np.arange(len(indices)) - starts.repeat(np.diff(starts, append=len(indices)))
+    groups = (within % _TOGETHER == 0).cumsum() - 1
+    place = generator.permutation(groups[-1] + 1)[groups]
+    return np.asarray(by_index[np.argsort(place, kind="stable")])
 
 
 def _check_divides(batch_size: int, world_size: int) -> None:

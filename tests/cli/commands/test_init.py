@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -205,6 +206,22 @@ def test_what_stops_a_training_is_told(root, capsys):
     assert "images/002.jpg: not a picture in a known format" in out
     assert "images/003.jpg is 40 x 48 but" in out
     assert "What stops a training" in Path("mine.yaml").read_text(encoding="utf-8")
+
+
+def test_large_images_with_thin_areas_are_cropped_several_times_an_epoch(root):
+    for number, name in enumerate(NUMBERS[:3]):
+        mask = np.zeros((1200, 1200), np.uint8)
+        mask[100 + number : 1100, 300:304] = 1
+        folders.save(root / f"images/{name}.png", mask * 90)
+        folders.save(root / f"masks/{name}.png", mask)
+    assert seg("init", root) == 0
+    data = data_of()
+    assert "resize" not in data and (data["crop_size"], data["crops_per_image"]) == ([512, 512], 5)
+    module = SegmentationDataModule(**data, num_workers=0)
+    module.setup("fit")
+    batches = [*module.train_dataloader()]
+    assert len(batches) == len(pairs_of("train")) * 5 // data["batch_size"]
+    assert batches[0]["image"].shape[2:] == (512, 512)
 
 
 def test_a_folder_of_pictures_alone_is_refused(root, capsys):

@@ -2,10 +2,12 @@
 
 from pathlib import PurePosixPath
 
+import numpy as np
 import pytest
 
+from seg.data.discovery.division import divide
 from seg.data.discovery.layouts import find_layout
-from seg.data.discovery.splits import find_splits
+from seg.data.discovery.splits import Splits, find_splits
 from seg.data.files.templates import pictures
 from tests.data.discovery.folders import NUMBERS, write
 
@@ -68,3 +70,13 @@ def test_an_image_of_two_lists_is_left_out_of_training(root):
 def test_a_mapping_lists_names_or_numbers(root, text):
     (root / "split.json").write_text(text)
     assert names(splits_of(root)) == {"train": ["001", "002"], "val": ["003"]}
+
+
+@pytest.mark.parametrize("number", range(2, 9))
+def test_a_few_images_leave_no_split_empty(tmp_path, number):
+    write(tmp_path, "images/{}.jpg", "masks/{}.png", NUMBERS[:number])
+    paths = [PurePosixPath(path.relative_to(tmp_path).as_posix()) for path in pictures(tmp_path)]
+    shown = np.ones((number, 3), np.int64)
+    found = divide(find_layout(paths), Splits("no split"), shown).keys
+    assert all(found.values()) and {"train", "val"} <= {*found}
+    assert sorted(name for keys in found.values() for _, name in keys) == NUMBERS[:number]

@@ -100,6 +100,7 @@ def test_a_loop_of_ones_own_goes_on_from_the_saved_state_after_any_step(workers:
     loader = loader_of(workers)
     saved = [loader.state_dict() for _ in stream(loader, 2 * per_epoch + 1)]
     stream_of = {"seed": 0, "batch_size": BATCH, "length": LENGTH, "drawn_by": None}
+    stream_of["crops_per_image"] = 1
     assert saved[3] == {**stream_of, "epoch": 0, "step": 4}
     assert [saved[per_epoch - 1][key] for key in ("epoch", "step")] == [1, 0]
     for done in (1, 3, per_epoch - 1, per_epoch, per_epoch + 1, 2 * per_epoch):
@@ -142,8 +143,9 @@ def test_setting_the_epoch_that_a_state_is_in_stays_there_and_another_begins_at_
         ({"seed": 1}, r"with seed_everything 0, and it is now 1: .* Resume with seed_everything 0"),
         ({"batch_size": 6}, r"with data\.batch_size 12, and it is now 6: .* --model\.init_from"),
         ({"length": 99}, r"with a number of training images of 103, and it is now 99"),
+        ({"crops_per_image": 3}, r"with data\.crops_per_image 1, and it is now 3"),
     ],
-    ids=["seed", "batch", "images"],
+    ids=["seed", "batch", "images", "crops"],
 )
 def test_a_state_of_another_stream_is_refused(other: dict[str, int], message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -223,3 +225,52 @@ def test_a_sampler_that_would_divide_and_pad_the_images_again_is_passed_over(ran
     lightnings = DistributedSampler(range(5), num_replicas=2, rank=rank)
     found = EvaluationBatchSampler(lightnings, groups, 2, rank, 2)
     assert found.batches == EvaluationBatchSampler(range(5), groups, 2, rank, 2).batches
+
+
+def test_a_state_from_before_there_were_several_crops_goes_on_with_one() -> None:
+    state = loader_of().state_dict()
+    del state["crops_per_image"]
+    loader_of().load_state_dict(state)
+    with pytest.raises(InputError, match=r"Resume with data\.crops_per_image 1, or start"):
+        loader_of(crops_per_image=2).load_state_dict(state)
+
+
+CROPS = {"length": 7, "batch_size": 10, "crops_per_image": 10}
+
+
+def keys_of(**given: int) -> list[list[tuple[int, ...]]]:
+    return list(TrainBatchSampler(**CROPS | given))
+
+
+def test_an_epoch_has_so_many_crops_of_every_image_each_with_a_seed_of_its_own() -> None:
+    keys = [key for batch in keys_of() for key in batch]
+    assert np.bincount([key[1] for key in keys]).tolist() == [10] * 7
+    assert len({key[:3] for key in keys}) == 70
+    assert {key[3] for key in keys} == {-1}
+
+
+def test_up_to_four_crops_of_an_image_follow_each_other() -> None:
+    indices = [key[1] for batch in keys_of(length=50) for key in batch]
+    runs = [len([*group]) for _, group in itertools.groupby(indices)]
+    assert 3 * 50 * 0.9 < len(runs) <= 3 * 50  # 4 + 4 + 2 crops of each; few meet by chance
+    assert sorted(set(runs))[:2] == [2, 4]
+
+
+@pytest.mark.parametrize("world_size", [2, 5])
+def test_ranks_share_the_steps_of_several_crops(world_size: int) -> None:
+    shares = [keys_of(rank=rank, world_size=world_size) for rank in range(world_size)]
+    joined = [sorted(itertools.chain(*parts)) for parts in zip(*shares, strict=True)]
+    assert joined == [sorted(batch) for batch in keys_of()]
+
+
+def test_several_crops_go_on_where_they_were_left() -> None:
+    whole = keys_of()
+    resumed = TrainBatchSampler(**CROPS)
+    resumed.load_state_dict({**resumed.state_dict(), "step": 3})
+    assert list(resumed) == whole[3:] and len(resumed) == len(whole) == 7
+
+
+def test_few_images_of_many_crops_fill_a_batch() -> None:
+    assert len(TrainBatchSampler(2, 12, crops_per_image=6)) == 1
+    with pytest.raises(InputError, match=r"or raise data\.crops_per_image"):
+        TrainBatchSampler(2, 12, crops_per_image=5)

@@ -109,6 +109,16 @@ def test_ranks_share_one_stream_that_goes_on_where_it_was_left(sampler):
     assert len({key[:3] for key in keys}) == len(keys)  # each augmented by a seed of its own
 
 
+def test_several_crops_are_drawn_as_often_as_by_a_longer_epoch():
+    draw = lambda length, generator: ClassFirstSampler().draw(SCAN, length, generator)  # noqa: E731
+    sampler = TrainBatchSampler(30, 10, seed=3, draw=draw, crops_per_image=5)
+    keys = [key for batch in sampler for key in batch]
+    drawn = draw(150, np.random.default_rng([3, 0]))
+    assert sorted(key[1] for key in keys) == sorted(drawn.indices.tolist())
+    pairs = zip(drawn.indices.tolist(), drawn.places.tolist(), strict=True)
+    assert sorted((key[1], key[3]) for key in keys) == sorted(pairs)
+
+
 def test_a_place_in_the_stream_of_another_sampler_is_refused():
     draw = lambda length, generator: ClassFirstSampler().draw(SCAN, length, generator)  # noqa: E731
     sampler = TrainBatchSampler(30, 4, draw=draw, sampler=repr(ClassFirstSampler()))
