@@ -242,7 +242,7 @@ class SegmentationModule(PixelClassifier, StoredModule):
         logits = self.logits_of_size(batch["image"], mask.shape[-2:])
         prediction = labels(logits, self.logit_bias)
         self._divergence.add_labels(batch, prediction)
-        self._split.update(self._parts, logits, prediction, mask)
+        self._split.update(self._parts, logits, prediction, batch)
         return prediction
 
     test_step = validation_step

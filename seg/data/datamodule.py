@@ -16,6 +16,7 @@ from seg.data.dataset import Sample, SegmentationDataset
 from seg.data.files.labels import Labels, names_for
 from seg.data.files.orientation import ExifPolicy
 from seg.data.files.predicted_images import PredictedImages, find_images, with_sizes
+from seg.data.groups import check_groups
 from seg.data.loading import TrainLoader, WorkerLoader, local_rank_first, make_loader, place_of
 from seg.data.own_dataset import DatasetFactory
 from seg.data.sampling.batch_samplers import EvaluationBatchSampler, TrainBatchSampler
@@ -85,6 +86,8 @@ class SegmentationDataModule(L.LightningDataModule):
         num_workers: Loader processes of each device. Left out, one less than its share of the
             CPU cores, at most 8.
         predict: Images to predict: a folder, a file, or a list of either.
+        group: As seg split --group: images of a group, say a patient or a video, count as one in
+            the intervals of scores. Left out, each image counts by itself.
         seed: Seed of the order and the augmentation of training samples.
         synthetic_length: Training images of the synthetic set; validation and test have a quarter.
         synthetic_size: Height and width of the synthetic images.
@@ -126,6 +129,7 @@ class SegmentationDataModule(L.LightningDataModule):
         eval_batch_size: int = 8,
         num_workers: int | None = None,
         predict: str | list[str] | None = None,
+        group: str | None = None,
         seed: int = 0,
         synthetic_length: int = 128,
         synthetic_size: list[int] = [128, 128],  # noqa: B006
@@ -150,19 +154,18 @@ class SegmentationDataModule(L.LightningDataModule):
         check_counts(1, synthetic_length=synthetic_length, crops_per_image=crops_per_image)
         check_counts(0, num_workers=0 if num_workers is None else num_workers)
         check_image_range(image_range)
+        check_groups(group, "data.group")
         self.class_names = resolve_class_names(root, class_names, dataset)
         self.num_classes = len(self.class_names)
         self.class_colors = resolve_class_colors(root, class_colors, dataset)
-        self.in_channels = in_channels
-        self.root = root
+        self.root, self.in_channels = root, in_channels
         self.splits = {role: splits[f"{role}_split"] for role in ("train", "val", "test")}
         self.resize = resize
         self.sampler = sampler
         self.crops_per_image = crops_per_image
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers = num_workers
-        self.predict = predict
+        self.predict, self.group = predict, group
         self.allow_empty_classes = allow_empty_classes
         self.predict_output: Path | None = None
         """Where `PredictionWriter` writes: that is no input, and images may be unreadable then."""
@@ -178,15 +181,12 @@ class SegmentationDataModule(L.LightningDataModule):
         elif dataset is not None:
             labels = Labels(self.num_classes, label_map)
             self._source = OwnSource(dataset, self.splits, labels, in_channels, resize, seed)
-        cropping = crop_size, resize, scale_jitter
-        self._transform = TrainingTransform(*cropping, transforms, in_channels)
+        self._transform = TrainingTransform(crop_size, resize, scale_jitter, transforms, in_channels)
         self._datasets: dict[str, AnyDataset] = {}
         self._scans: dict[str, Scan] = {}
 
     def setup(self, stage: str) -> None:
-        """Find and check the files of the splits that a stage uses, before its first step.
-
-        A fit reads all masks, unless it knows them from an earlier scan.
+        """Find and check the files of a stage's splits; a fit reads all masks that it is new to.
 
         Args:
             stage: fit, validate, test or predict.

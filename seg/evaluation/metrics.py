@@ -6,13 +6,13 @@ evaluation was split. An absent class is NaN and outside every mean.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 from seg.constants import IGNORE_INDEX
+from seg.evaluation.image_counts import ImageCounter, ImageCounts
 
 
 def confusion_matrix(
@@ -65,11 +65,32 @@ class ConfusionMatrix(Metric):
         empty = torch.zeros(num_classes, num_classes, dtype=torch.int64)
         self.add_state("counts", empty, dist_reduce_fx="sum")
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+        self._by_image = ImageCounter(num_classes)
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Adds a batch of N images, ids (N, *d) each."""
-        self.counts += confusion_matrix(prediction, target, self.num_classes, self.ignore_index)
+    def update(
+        self, prediction: Tensor, target: Tensor, names: Sequence[str] | None = None
+    ) -> None:
+        """Adds a batch of N images, ids (N, *d) each.
+
+        Args:
+            prediction: As in `confusion_matrix`.
+            target: As in `confusion_matrix`.
+            names: Names of the images, to keep the counts of each one as well.
+        """
         self.images += len(target)
+        how = self.num_classes, self.ignore_index
+        if names is None:
+            self.counts += confusion_matrix(prediction, target, *how)
+            return
+        pairs = zip(prediction, target, strict=True)
+        matrices = torch.stack([confusion_matrix(*pair, *how) for pair in pairs])  # (N, C, C)
+        self.counts += matrices.sum(0)
+        self._by_image.add(names, matrices)
+
+    def reset(self) -> None:
+        """Begins anew."""
+        super().reset()
+        self._by_image.clear()
 
     def compute(self) -> Tensor:
         """The counts of all ranks, int64 (C, C), rows the truth, columns the prediction."""
@@ -77,8 +98,9 @@ class ConfusionMatrix(Metric):
 
     def scores(self) -> "Scores":
         """The scores of all ranks with their number of images; every rank must ask for them."""
+        by_image = self._by_image.of_all_ranks()
         with self.sync_context():
-            return scores(self.counts, int(self.images))
+            return scores(self.counts, int(self.images), by_image)
 
 
 class TermSums(Metric):
@@ -120,6 +142,7 @@ class Scores:
         fwiou: IoU averaged with the true pixels as weights.
         pixel_accuracy: Share of all pixels that are right.
         images: Number of images counted.
+        by_image: Counts of each image, of those that were counted by name.
     """
 
     iou: Tensor
@@ -131,6 +154,7 @@ class Scores:
     fwiou: float
     pixel_accuracy: float
     images: int
+    by_image: ImageCounts | None = None
 
     def rare_miou(self, k: int) -> float:
         """Mean IoU of the k rarest classes by true pixels, of those that occur in the truth."""
@@ -145,7 +169,7 @@ class Scores:
         return known.min().item() if len(known) else float("nan")
 
 
-def scores(counts: Tensor, images: int = 0) -> Scores:
+def scores(counts: Tensor, images: int = 0, by_image: ImageCounts | None = None) -> Scores:
     """Computes the scores of a confusion matrix.
 
     A class in neither truth nor prediction is NaN throughout and outside every mean; one never
@@ -154,6 +178,7 @@ def scores(counts: Tensor, images: int = 0) -> Scores:
     Args:
         counts: Integers (C, C), rows the truth, columns the prediction.
         images: Number of images counted.
+        by_image: Counts of each image.
 
     Raises:
         ValueError: If the counts are not integers >= 0 in a square.
@@ -178,77 +203,8 @@ def scores(counts: Tensor, images: int = 0) -> Scores:
         fwiou=((pixels[seen] * iou[seen]).sum() / total).item(),
         pixel_accuracy=(hits.sum().double() / total).item(),
         images=images,
+        by_image=by_image,
     )
-
-
-_OF_ALL = ("miou", "worst_class_iou", "fwiou", "pixel_accuracy")
-_OF_CLASSES = ("iou", "dice", "recall", "precision")
-
-
-def score_names(class_names: Sequence[str]) -> list[str]:
-    """What `named_scores` names."""
-    of_classes = (f"{kind}/{name}" for kind in _OF_CLASSES for name in class_names)
-    return ["miou_rare", *_OF_ALL, *of_classes]
-
-
-def named_scores(scores: Scores, class_names: Sequence[str], num_rare: int) -> dict[str, float]:
-    """Every score by a name that can be logged, such as iou/crack.
-
-    Args:
-        scores: Scores of C classes.
-        class_names: Their C names.
-        num_rare: Number of rarest classes that miou_rare is the mean of.
-    """
-    values = [getattr(scores, name) for name in _OF_ALL]
-    for kind in _OF_CLASSES:
-        values += getattr(scores, kind).tolist()
-    return dict(zip(score_names(class_names), [scores.rare_miou(num_rare), *values], strict=True))
-
-
-def per_class_records(scores: Scores, class_names: Sequence[str]) -> dict[str, Any]:
-    """Writes scores as primitives that JSON can hold, NaN as None.
-
-    Args:
-        scores: Scores of C classes.
-        class_names: Their C names.
-
-    Returns:
-        ``{"miou", "fwiou", "pixel_accuracy", "images", "classes"}``, where classes lists
-        ``{"name", "iou", "dice", "precision", "recall", "pixels"}`` in the order of the ids.
-
-    Raises:
-        ValueError: If there are not C names.
-    """
-    if len(class_names) != len(scores.pixels):
-        raise ValueError(
-            f"{len(class_names)} class names for scores of {len(scores.pixels)} classes; give one "
-            "name a class."
-        )
-    columns = {
-        "iou": _primitives(scores.iou),
-        "dice": _primitives(scores.dice),
-        "precision": _primitives(scores.precision),
-        "recall": _primitives(scores.recall),
-        "pixels": scores.pixels.tolist(),
-    }
-    return {
-        "miou": _primitive(scores.miou),
-        "fwiou": _primitive(scores.fwiou),
-        "pixel_accuracy": _primitive(scores.pixel_accuracy),
-        "images": scores.images,
-        "classes": [
-            {"name": str(name), **{key: column[index] for key, column in columns.items()}}
-            for index, name in enumerate(class_names)
-        ],
-    }
-
-
-def _primitive(value: float) -> float | None:
-    return None if value != value else value  # NaN is the only number unlike itself
-
-
-def _primitives(values: Tensor) -> list[float | None]:
-    return [_primitive(value) for value in values.tolist()]
 
 
 def _check_ids(prediction: Tensor, target: Tensor) -> None:

@@ -1,7 +1,7 @@
 """The callback that leaves behind what a person looks at after a run."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,24 +11,29 @@ from torch import Tensor
 
 from seg.data import SegmentationDataModule, SegmentationDataset
 from seg.data.augment.cropping import resize_image
+from seg.data.groups import check_groups, group_of
 from seg.data.sampling.batch_samplers import EvaluationBatchSampler
 from seg.errors import NonFiniteError
-from seg.evaluation.metrics import per_class_records
+from seg.evaluation.metrics import Scores
+from seg.evaluation.records import per_class_records
 from seg.files import refuse_overwriting
 from seg.lifecycle.run_checkpoint import RunCheckpoint
 from seg.lifecycle.stopped import Stopped
 from seg.module import SegmentationModule
 from seg.prediction.label_images import class_colors
 from seg.report.chosen_images import images_of_rare_classes
+from seg.report.per_image import write_per_image
 from seg.report.previews import write_preview
 from seg.report.provenance import Provenance, write_provenance
 from seg.report.tables import print_per_class, read_per_class, write_per_class
 from seg.report.terminal import print_lines
 from seg.report.weights import print_weights
 
+_FIGURES = ("per_class.json", "per_class.csv", "per_image.csv")
+
 
 class RunReport(L.Callback):
-    """Writes `per_class.json`, `per_class.csv`, `previews/` and `curves.png`, and prints the table.
+    """Writes `per_class.*`, `per_image.csv`, `previews/` and `curves.png`, and prints the table.
 
     During a fit the files are of the weights in `checkpoints/best.ckpt`; where no best is kept, of
     the newest validation.
@@ -58,6 +63,8 @@ class RunReport(L.Callback):
             checkpoint.after_best = self._follow_best
         self._newest: Callable[[], None] | None = None
         """Writes the files of the validation that was made of the present weights."""
+        self._group: str | None = None
+        """As `data.group`."""
         self._chosen: dict[int, int] | None = None
         """Number of the preview of an image, by its index in the split; None before the choice."""
         self._batches: list[list[int]] = []
@@ -68,20 +75,23 @@ class RunReport(L.Callback):
         """Learn the run's folder, which the ranks agree on together.
 
         Raises:
-            InputError: If a file to write is an image or a mask of the split that is scored.
+            InputError: If a file to write is an image or a mask of the split that is scored, or
+                `data.group` is not found in a name.
         """
         folder = self.folder or trainer.log_dir
         if folder is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.folder = Path(folder)
         self._chosen = None
         data = trainer.datamodule  # type: ignore[attr-defined]
-        role = {"validate": "val", "test": "test"}.get(stage)
-        if self.folder is not None and role and isinstance(data, SegmentationDataModule):
-            dataset = data.dataset(role)
+        if isinstance(data, SegmentationDataModule):
+            self._group = data.group
+            dataset = data.dataset("test" if stage == "test" else "val")
             if isinstance(dataset, SegmentationDataset):
-                names = ("per_class.json", "per_class.csv", "previews/*.png")
-                written = [path for name in names for path in self.folder.glob(name)]
-                refuse_overwriting(written, dataset.pairs.images + dataset.pairs.masks)
+                check_groups(self._group, "data.group", dataset.pairs.names)
+                if self.folder is not None and stage != "fit":
+                    names = (*_FIGURES, "previews/*.png")
+                    written = [path for name in names for path in self.folder.glob(name)]
+                    refuse_overwriting(written, dataset.pairs.images + dataset.pairs.masks)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the weights that policies gave the classes; a resumed run has them already."""
@@ -149,6 +159,7 @@ class RunReport(L.Callback):
         self._keep(outputs, batch, batch_idx)
 
     def _keep(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        check_groups(self._group, "data.group", batch["name"] if self._group else ())
         if not self._chosen:
             return
         for place, index in enumerate(self._batches[batch_idx]):
@@ -171,13 +182,13 @@ class RunReport(L.Callback):
         assert isinstance(module, SegmentationModule)
         if trainer.sanity_checking or module.scores is None:
             return
-        record = per_class_records(module.scores, module.class_names)
-        self._newest = partial(self._write, trainer.is_global_zero, record, pictured, module)
+        self._newest = partial(self._write, trainer.is_global_zero, module.scores, pictured, module)
         if not self._best_is_kept(trainer):
             self._newest()
         if trainer.state.fn != "fit" and trainer.is_global_zero:
             split = "test" if trainer.state.fn == "test" else "validation"
-            print_per_class(record, title=f"{split} split, {record['images']} images")
+            assert self.record is not None
+            print_per_class(self.record, title=f"{split} split, {module.scores.images} images")
             print_lines([f"Written to {self.folder}"])
 
     def _best_is_kept(self, trainer: L.Trainer) -> bool:
@@ -190,25 +201,28 @@ class RunReport(L.Callback):
             self._newest()
         elif self.folder is not None and trainer.is_global_zero:  # of weights not validated
             self.record = None
-            for name in ("per_class.json", "per_class.csv"):
+            for name in _FIGURES:
                 (self.folder / name).unlink(missing_ok=True)
             shutil.rmtree(self.folder / "previews", ignore_errors=True)
 
     def _write(
         self,
         is_first_rank: bool,
-        record: dict[str, Any],
+        scores: Scores,
         pictured: Mapping[int, tuple[str, Tensor, Tensor, Tensor]],
         module: SegmentationModule,
     ) -> None:
         """Every rank writes the previews of the images that it had; the first one the scores."""
-        self.record = record
+        self.record = per_class_records(scores, module.class_names)
         if self.folder is None:
             return
         if is_first_rank:
             if self.provenance is not None:
                 write_provenance(self.folder, self.provenance)
-            write_per_class(self.folder, record)
+            write_per_class(self.folder, self.record)
+            if scores.by_image is not None:
+                groups = self._groups(scores.by_image.names)
+                write_per_image(self.folder, scores.by_image, groups, module.class_names)
         for number, (name, image, truth, prediction) in pictured.items():
             shown = image.permute(1, 2, 0).numpy()
             # the network may have seen the image at another size than its mask's
@@ -216,6 +230,12 @@ class RunReport(L.Callback):
             ids = truth.numpy(), prediction.numpy()
             path = self.folder / "previews" / f"{number}_{Path(name).name}.png"
             write_preview(path, shown, *ids, class_colors(module), module.class_names)
+
+    def _groups(self, names: Sequence[str]) -> list[str] | None:
+        """Group of each image, by its name; None where each is one by itself."""
+        if self._group is None:
+            return None
+        return [group_of(self._group, "data.group", name) for name in names]
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the curves once the run is over."""

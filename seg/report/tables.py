@@ -49,10 +49,10 @@ def write_per_class(folder: str | Path, record: Record) -> None:
     ):
         writer = csv.DictWriter(file, ("name", *_COLUMNS), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**row, "name": _no_formula(row["name"])} for row in rows)
+        writer.writerows({**row, "name": no_formula(row["name"])} for row in rows)
 
 
-def _no_formula(name: str) -> str:
+def no_formula(name: str) -> str:
     """The name, behind a ' where a spreadsheet would take it for a formula."""
     return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
 

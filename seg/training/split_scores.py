@@ -1,13 +1,14 @@
 """The loss and the scores of a whole split, added up over batches and ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seg.constants import IGNORE_INDEX
-from seg.evaluation.metrics import ConfusionMatrix, Scores, TermSums, named_scores, score_names
+from seg.evaluation.metrics import ConfusionMatrix, Scores, TermSums
+from seg.evaluation.records import named_scores, score_names
 from seg.training.step import Parts
 from seg.training.telemetry import with_total
 
@@ -38,19 +39,24 @@ class SplitScores(nn.Module):
         of_parts = [f"loss/{name}" for name in parts if name]
         return ["loss", *of_parts, *score_names(self._class_names)]
 
-    def update(self, parts: Parts, logits: Tensor, prediction: Tensor, mask: Tensor) -> None:
+    def update(
+        self, parts: Parts, logits: Tensor, prediction: Tensor, batch: Mapping[str, Any]
+    ) -> None:
         """Add a batch; pixels whose prediction is 255 are left out of the counts.
 
         Args:
             parts: As in the constructor.
             logits: Logits (N, C, H, W).
             prediction: The labels (N, H, W) that they give, uint8.
-            mask: Class ids (N, H, W) or 255.
+            batch: Has the `mask`, class ids (N, H, W) or 255, and where they are known the `name`
+                of each image.
         """
+        mask = batch["mask"]
         terms = [part.terms(logits, mask) for _, part in parts.values()]
         self.loss_terms.update(torch.cat(terms))
         counted = mask.masked_fill(prediction == IGNORE_INDEX, IGNORE_INDEX)
-        self.confusion.update(prediction, counted)
+        names = batch.get("name", ["image"] * len(mask))
+        self.confusion.update(prediction, counted, names)
 
     def finish(self, parts: Parts) -> tuple[Scores, dict[str, Any]]:
         """The scores, and the loss and the scores by the names that are logged; begins anew.

@@ -60,7 +60,7 @@ def test_a_run_leaves_everything_that_a_person_looks_at(camvid_run):
     assert camvid_run.parent.name == "small"
     found = {path.name for path in camvid_run.iterdir()}
     expected = {"config.yaml", "metrics.csv", "curves.png", "per_class.csv", "per_class.json"}
-    assert expected | {"checkpoints", "previews"} <= found
+    assert expected | {"checkpoints", "previews", "per_image.csv"} <= found
     assert {path.name for path in (camvid_run / "checkpoints").iterdir()} == {
         "best.ckpt",
         "last.ckpt",
@@ -126,6 +126,15 @@ def test_test_scores_equal_scikit_learns_on_the_predictions_of_predict(
     assert [c["iou"] for c in record["classes"]] == pytest.approx(expected)
     assert record["images"] == 3
     assert sum(c["pixels"] for c in record["classes"]) == sum(map(len, truth))
+    with (tmp_path / "test" / "per_image.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {(row["image"], row["class"]): float(row["iou"]) for row in rows}
+    names = [c["name"] for c in record["classes"]]
+    for path, one, other in zip(sorted(images.iterdir()), truth, guess, strict=True):
+        present = np.union1d(one, other)
+        expected = jaccard_score(one, other, labels=present, average=None)
+        assert [found.pop((path.stem, names[c])) for c in present] == pytest.approx(expected)
+    assert not found
 
 
 def test_a_checkpoint_is_loaded_in_python_as_the_network_that_was_judged(camvid_run, camvid_like):

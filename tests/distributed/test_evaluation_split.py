@@ -62,7 +62,10 @@ def figures(folder):
 def test_every_figure_is_bit_equal_on_any_number_of_ranks_images_a_batch_and_workers(
     judged, command
 ):
-    found = {figures(folder) for folder in judged.glob(f"{command}-*")}
+    found = {
+        (figures(folder), (folder / "per_image.csv").read_bytes())
+        for folder in judged.glob(f"{command}-*")
+    }
     assert len(list(judged.glob(f"{command}-*"))) >= 3
     assert len(found) == 1
 

@@ -19,7 +19,8 @@ from sklearn.metrics import (
 from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 from torch import Tensor
 
-from seg.evaluation.metrics import ConfusionMatrix, confusion_matrix, per_class_records, scores
+from seg.evaluation.metrics import ConfusionMatrix, confusion_matrix, scores
+from seg.evaluation.records import per_class_records
 from tests.processes import LIMIT, context
 
 CLASSES = 5
@@ -224,10 +225,13 @@ def _count_a_share(rank: int, folder: str) -> None:
     prediction, target = sample(images=5)
     metric = ConfusionMatrix(CLASSES)
     share = slice(0, 1) if rank == 0 else slice(1, 5)
-    metric.update(prediction[share], target[share])
+    metric.update(prediction[share], target[share], [*"edcba"[share]])
     metric.counts[0, 0] += 2**53  # beyond what a float sum would hold
     metric.counts[0, 1] += rank
-    result = {"counts": metric.compute(), "images": metric.scores().images}
+    found = metric.scores()
+    result = {"counts": metric.compute(), "images": found.images}
+    result["names"] = "".join(found.by_image.names)
+    result["by_image"] = torch.from_numpy(found.by_image.dense())
     result["own_images"] = int(metric.images)
     torch.save(result, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
@@ -248,6 +252,11 @@ def test_two_processes_sum_to_bit_equal_counts(tmp_path: Path) -> None:
         assert torch.equal(result["counts"], expected)
         assert result["images"] == 5
         assert result["own_images"] == own
+        assert result["names"] == "abcde"
+        parts = [confusion_matrix(p, t, CLASSES) for p, t in zip(*sample(images=5), strict=True)]
+        hits = torch.stack([part.diagonal() for part in parts])
+        others = [torch.stack([p.sum(axis) for p in parts]) - hits for axis in (0, 1)]
+        assert torch.equal(result["by_image"], torch.stack([hits, *others], 2).flip(0))
 
 
 def test_records_are_primitives_with_null_for_nan() -> None:

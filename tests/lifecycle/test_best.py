@@ -143,10 +143,10 @@ def test_the_table_is_of_the_best_weights_also_where_training_or_nothing_chooses
 def test_best_weights_that_were_never_validated_show_no_scores_of_others(workplace):
     options = [*ONCE, *TRAIN_LOSS, "--trainer.check_val_every_n_epoch=2"]
     assert seg("fit", *RUN, *options, "--trainer.max_epochs=2") == 0
-    assert {"per_class.json", "per_class.csv", "previews"} <= {p.name for p in FOLDER.iterdir()}
+    assert {"per_class.json", "per_image.csv", "previews"} <= {p.name for p in FOLDER.iterdir()}
     assert seg("fit", "--ckpt_path", LAST, "--trainer.max_epochs=3") == 0
     assert torch.load(BEST, weights_only=True)["global_step"] == 24
-    assert not {"per_class.json", "per_class.csv", "previews"} & {p.name for p in FOLDER.iterdir()}
+    assert not {"per_class.json", "per_image.csv", "previews"} & {p.name for p in FOLDER.iterdir()}
 
 
 def test_a_resumed_run_that_gets_no_better_ends_with_the_table_of_its_best(

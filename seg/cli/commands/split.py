@@ -1,6 +1,5 @@
 """`seg split`: lists of a training, a validation and a test split that show every class."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from rich.progress import Progress
 from seg.cli.data_parser import advancing, data_parser
 from seg.cli.given_values import root_from_environment
 from seg.data import DataError, SegmentationDataModule, SegmentationDataset
+from seg.data.groups import check_groups, group_of
 from seg.data.scan.faults import told_together
 from seg.data.splitting import Unmet, stratify
 from seg.errors import InputError
@@ -44,6 +44,7 @@ def main(args: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="Of the order of what is equal.")
     config = parser.parse_args([*root_from_environment(args), *args])
     _refuse_divided_folders(config.data)
+    check_groups(config.group, "--group")
     folder, splits, read = Path(config.output).resolve(), list(config.fractions), []
     if config.data.split_files is not None:
         lists = Path(config.data.root, config.data.split_files)
@@ -53,7 +54,9 @@ def main(args: list[str]) -> int:
     config.data.split_fractions = {config.data.train_split: 1.0}
     data = parser.instantiate(config).data
     names, pixels = _scanned(data)
-    groups = names if config.group is None else [_group(config.group, name) for name in names]
+    groups = names
+    if config.group is not None:
+        groups = [group_of(config.group, "--group", name) for name in names]
     place = _stratified(data.class_names, pixels, groups, config)
     for number, split in enumerate(splits):
         listed = sorted(name for name, p in zip(names, place, strict=True) if p == number)
@@ -90,16 +93,6 @@ def _scanned(data: SegmentationDataModule) -> tuple[list[str], NDArray[np.int64]
         raise DataError(told_together([faults[index] for index in sorted(faults)]))
     assert isinstance(dataset, SegmentationDataset)
     return list(dataset.pairs.names), scan.pixels
-
-
-def _group(expression: str, name: str) -> str:
-    try:
-        found = re.search(expression, name)
-    except re.error as error:
-        raise InputError(f"--group {expression!r} is no regular expression: {error}.") from error
-    if found is None:
-        raise InputError(f"--group {expression!r} is not found in {name!r}; widen it.")
-    return str(found.group(min(1, found.re.groups)) or "")
 
 
 def _stratified(
