@@ -163,14 +163,13 @@ class SegmentationDataModule(L.LightningDataModule):
         self.resize = resize
         self.sampler = sampler
         self.crops_per_image = crops_per_image
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
         self.num_workers = num_workers
         self.predict, self.group = predict, group
         self.allow_empty_classes = allow_empty_classes
         self.predict_output: Path | None = None
         """Where `PredictionWriter` writes: that is no input, and images may be unreadable then."""
         self.predicted = PredictedImages()
-        self.seed = seed
         self._reading: dict[str, Any] = {"resize": resize, "channels": in_channels}
         self._reading |= {"image_range": image_range, "exif_orientation": exif_orientation}
         self._source: Source = SyntheticSource(synthetic_length, synthetic_size, resize, seed)
@@ -181,7 +180,8 @@ class SegmentationDataModule(L.LightningDataModule):
         elif dataset is not None:
             labels = Labels(self.num_classes, label_map)
             self._source = OwnSource(dataset, self.splits, labels, in_channels, resize, seed)
-        self._transform = TrainingTransform(crop_size, resize, scale_jitter, transforms, in_channels)
+        shape = crop_size, resize, scale_jitter
+        self._transform = TrainingTransform(*shape, transforms, in_channels)
         self._datasets: dict[str, AnyDataset] = {}
         self._scans: dict[str, Scan] = {}
 

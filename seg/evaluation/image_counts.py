@@ -45,6 +45,12 @@ class ImageCounts:
         found[self.image[rows] - start, self.class_id[rows]] = self.counts[rows]
         return found
 
+    def total(self) -> Ints:
+        """The sums over all images, int64 (C, 3)."""
+        sums = np.zeros((self.classes, 3), np.int64)
+        np.add.at(sums, self.class_id, self.counts)
+        return sums
+
     def merged(self, groups: Sequence[str]) -> "ImageCounts":
         """The sums over groups of images.
 
@@ -57,6 +63,13 @@ class ImageCounts:
         sums = np.zeros((len(cell), 3), np.int64)
         np.add.at(sums, place, self.counts)
         return ImageCounts(tuple(names), self.classes, *np.divmod(cell, self.classes), sums)
+
+
+def carriers(counts: ImageCounts, kinds: tuple[int, ...]) -> Ints:
+    """In how many images each class has a pixel of some kinds, indices of the counts; (C,)."""
+    rows = counts.counts[:, kinds].any(axis=1)
+    found: Ints = np.bincount(counts.class_id[rows], minlength=counts.classes)
+    return found
 
 
 class ImageCounter:

@@ -156,11 +156,16 @@ class Scores:
     images: int
     by_image: ImageCounts | None = None
 
-    def rare_miou(self, k: int) -> float:
-        """Mean IoU of the k rarest classes by true pixels, of those that occur in the truth."""
+    def rare_classes(self, k: int) -> list[int]:
+        """The k rarest classes by true pixels, of those that occur in the truth."""
         seen = torch.nonzero(self.pixels > 0).flatten()
         order = torch.argsort(self.pixels[seen], stable=True)
-        return self.iou[seen[order[:k]]].mean().item()
+        found: list[int] = seen[order[:k]].tolist()
+        return found
+
+    def rare_miou(self, k: int) -> float:
+        """Mean IoU of `rare_classes`."""
+        return self.iou[self.rare_classes(k)].mean().item()
 
     @property
     def worst_class_iou(self) -> float:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
-
+from seg.evaluation.image_scores import image_scores
+from seg.evaluation.intervals import Intervals
 from seg.evaluation.metrics import Scores
 
 _OF_ALL = ("miou", "worst_class_iou", "fwiou", "pixel_accuracy")
@@ -31,16 +31,25 @@ def named_scores(scores: Scores, class_names: Sequence[str], num_rare: int) -> d
     return dict(zip(score_names(class_names), [scores.rare_miou(num_rare), *values], strict=True))
 
 
-def per_class_records(scores: Scores, class_names: Sequence[str]) -> dict[str, Any]:
+def per_class_records(
+    scores: Scores,
+    class_names: Sequence[str],
+    num_rare: int | None = None,
+    intervals: Intervals | None = None,
+) -> dict[str, Any]:
     """Writes scores as primitives that JSON can hold, NaN as None.
 
     Args:
         scores: Scores of C classes.
         class_names: Their C names.
+        num_rare: Number of rarest classes that miou_rare is the mean of; None leaves it out.
+        intervals: Of these scores; None leaves them out.
 
     Returns:
         ``{"miou", "fwiou", "pixel_accuracy", "images", "classes"}``, where classes lists
-        ``{"name", "iou", "dice", "precision", "recall", "pixels"}`` in the order of the ids.
+        ``{"name", "iou", "dice", "precision", "recall", "pixels"}`` in the order of the ids. With
+        intervals there is ``iou_interval`` after ``iou``, ``[low, high]`` or None, and so on;
+        ``images`` of a class, those that show it; and ``groups`` where the intervals are of these.
 
     Raises:
         ValueError: If there are not C names.
@@ -50,28 +59,41 @@ def per_class_records(scores: Scores, class_names: Sequence[str]) -> dict[str, A
             f"{len(class_names)} class names for scores of {len(scores.pixels)} classes; give one "
             "name a class."
         )
-    columns = {
-        "iou": _primitives(scores.iou),
-        "dice": _primitives(scores.dice),
-        "precision": _primitives(scores.precision),
-        "recall": _primitives(scores.recall),
-        "pixels": scores.pixels.tolist(),
-    }
-    return {
-        "miou": _primitive(scores.miou),
-        "fwiou": _primitive(scores.fwiou),
-        "pixel_accuracy": _primitive(scores.pixel_accuracy),
-        "images": scores.images,
-        "classes": [
-            {"name": str(name), **{key: column[index] for key, column in columns.items()}}
-            for index, name in enumerate(class_names)
-        ],
-    }
+    names = [str(name) for name in class_names]
+    whole = {"miou": scores.miou, **_interval_of("miou", intervals)}
+    if num_rare is not None:
+        rare = [names[class_id] for class_id in scores.rare_classes(num_rare)]
+        whole |= {"miou_rare": scores.rare_miou(num_rare)}
+        whole |= {**_interval_of("miou_rare", intervals), "rare_classes": rare}
+    whole |= {"fwiou": scores.fwiou, "pixel_accuracy": scores.pixel_accuracy}
+    if scores.by_image is not None:
+        whole |= image_scores(scores.by_image)
+    whole |= {"images": scores.images}
+    columns: dict[str, list[Any]] = {"name": names}
+    for kind in ("iou", "dice", "precision", "recall"):
+        columns[kind] = getattr(scores, kind).tolist()
+        columns |= _interval_of(kind, intervals)
+    columns["pixels"] = scores.pixels.tolist()
+    if intervals is not None:
+        columns["images"] = intervals.images.tolist()
+        if intervals.grouped:
+            whole |= {"groups": intervals.drawn}
+            columns["groups"] = intervals.groups.tolist()
+    rows = zip(*columns.values(), strict=True)
+    whole["classes"] = [dict(zip(columns, row, strict=True)) for row in rows]
+    found: dict[str, Any] = without_nan(whole)
+    return found
 
 
-def _primitive(value: float) -> float | None:
+def _interval_of(kind: str, intervals: Intervals | None) -> dict[str, Any]:
+    return {} if intervals is None else {f"{kind}_interval": intervals.ends[kind].tolist()}
+
+
+def without_nan(value: Any) -> Any:
+    """A value of primitives, lists and dicts with None for NaN, and for an interval of NaN."""
+    if isinstance(value, dict):
+        return {key: without_nan(part) for key, part in value.items()}
+    if isinstance(value, list):
+        parts = [without_nan(part) for part in value]
+        return None if parts == [None, None] else parts
     return None if value != value else value  # NaN is the only number unlike itself
-
-
-def _primitives(values: Tensor) -> list[float | None]:
-    return [_primitive(value) for value in values.tolist()]

@@ -14,6 +14,7 @@ from seg.data.augment.cropping import resize_image
 from seg.data.groups import check_groups, group_of
 from seg.data.sampling.batch_samplers import EvaluationBatchSampler
 from seg.errors import NonFiniteError
+from seg.evaluation.intervals import intervals
 from seg.evaluation.metrics import Scores
 from seg.evaluation.records import per_class_records
 from seg.files import refuse_overwriting
@@ -213,16 +214,10 @@ class RunReport(L.Callback):
         module: SegmentationModule,
     ) -> None:
         """Every rank writes the previews of the images that it had; the first one the scores."""
-        self.record = per_class_records(scores, module.class_names)
+        if is_first_rank:
+            self._write_figures(scores, module)
         if self.folder is None:
             return
-        if is_first_rank:
-            if self.provenance is not None:
-                write_provenance(self.folder, self.provenance)
-            write_per_class(self.folder, self.record)
-            if scores.by_image is not None:
-                groups = self._groups(scores.by_image.names)
-                write_per_image(self.folder, scores.by_image, groups, module.class_names)
         for number, (name, image, truth, prediction) in pictured.items():
             shown = image.permute(1, 2, 0).numpy()
             # the network may have seen the image at another size than its mask's
@@ -230,6 +225,21 @@ class RunReport(L.Callback):
             ids = truth.numpy(), prediction.numpy()
             path = self.folder / "previews" / f"{number}_{Path(name).name}.png"
             write_preview(path, shown, *ids, class_colors(module), module.class_names)
+
+    def _write_figures(self, scores: Scores, module: SegmentationModule) -> None:
+        if self.folder is not None and self.provenance is not None:
+            write_provenance(self.folder, self.provenance)
+        counts, names, num_rare = scores.by_image, module.class_names, module.num_rare
+        if counts is None:
+            self.record = per_class_records(scores, names, num_rare)
+        else:
+            groups = self._groups(counts.names)
+            found = intervals(counts, scores.rare_classes(num_rare), groups)
+            self.record = per_class_records(scores, names, num_rare, found)
+            if self.folder is not None:
+                write_per_image(self.folder, counts, groups, names)
+        if self.folder is not None:
+            write_per_class(self.folder, self.record)
 
     def _groups(self, names: Sequence[str]) -> list[str] | None:
         """Group of each image, by its name; None where each is one by itself."""

@@ -9,19 +9,20 @@ from typing import Any
 
 from rich.console import Console
 
+from seg.evaluation.records import without_nan
 from seg.files import replacing, write_text
 from seg.report.terminal import UNDEFINED, print_table
 
-_TOTALS = ("miou", "pixel_accuracy", "fwiou", "images")
 _SCORES = ("iou", "dice", "precision", "recall")
-_COLUMNS = (*_SCORES, "pixels")
+_COLUMNS = ("name", "iou", "iou_low", "iou_high", *_SCORES[1:], "pixels", "images")
 
 Record = Mapping[str, Any]
 """Scores of one evaluation: floats in [0, 1], None or NaN where they are not defined.
 
 Of the whole: `miou`, `pixel_accuracy`, `fwiou` (frequency-weighted IoU) and the number of `images`.
 `classes` has a mapping a class, in the order of the ids: `name`, `iou`, `dice`, `precision`,
-`recall` and its number of `pixels` in the truth.
+`recall` and its number of `pixels` in the truth. `iou_interval` and the like, `[low, high]`, may be
+there, and the number of `images` that show a class.
 """
 
 
@@ -36,20 +37,19 @@ def write_per_class(folder: str | Path, record: Record) -> None:
         folder: Where to write; made if missing.
         record: The scores.
     """
-    totals = {key: _known(record[key]) for key in _TOTALS}
-    rows = [
-        {"name": row["name"], **{column: _known(row[column]) for column in _COLUMNS}}
-        for row in record["classes"]
-    ]
-    text = json.dumps({**totals, "classes": rows}, indent=2, ensure_ascii=False, allow_nan=False)
+    record = without_nan(record)
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(Path(folder) / "per_class.json", text + "\n")
     with (
         replacing(Path(folder) / "per_class.csv") as path,
         path.open("w", encoding="utf-8", newline="") as file,
     ):
-        writer = csv.DictWriter(file, ("name", *_COLUMNS), lineterminator="\n")
+        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
-        writer.writerows({**row, "name": no_formula(row["name"])} for row in rows)
+        for row in record["classes"]:
+            low, high = row.get("iou_interval") or (None, None)
+            ends = {"iou_low": low, "iou_high": high, "name": no_formula(row["name"])}
+            writer.writerow({**row, **ends})
 
 
 def no_formula(name: str) -> str:
@@ -69,6 +69,8 @@ def read_per_class(folder: str | Path) -> dict[str, Any] | None:
 def print_per_class(record: Record, title: str, console: Console | None = None) -> None:
     """Prints the scores: a row a class, then their means, which leave out classes without a score.
 
+    Where an interval is missing, there is the number of images that are too few for one.
+
     Args:
         record: The scores.
         title: Printed above.
@@ -76,19 +78,45 @@ def print_per_class(record: Record, title: str, console: Console | None = None) 
     """
     classes = record["classes"]
     total = sum(_known(row["pixels"]) or 0 for row in classes)
-    means = [record["miou"], *(_mean(row[key] for row in classes) for key in _SCORES[1:])]
+    means = [_mean(row[key] for row in classes) for key in _SCORES[1:]]
+    known = "miou_interval" in record
+    ends = [_interval(record, "miou")] if known else []
     print_table(
         title,
-        ("IoU", "Dice", "precision", "recall", "pixels"),
-        (
-            (row["name"], *(_score(row[key]) for key in _SCORES), _share(row["pixels"], total))
-            for row in classes
-        ),
-        ("mean", *map(_score, means), ""),
-        f"pixel accuracy {_score(record['pixel_accuracy'])}, "
-        f"frequency-weighted IoU {_score(record['fwiou'])}",
+        ("IoU", *(["IoU 95 %"] if known else []), "Dice", "precision", "recall", "pixels"),
+        (_row(row, total) for row in classes),
+        ("mean", _score(record["miou"]), *ends, *map(_score, means), ""),
+        _caption(record),
         console,
     )
+
+
+def _row(row: Record, total: float) -> tuple[str, ...]:
+    iou, *others = (_score(row[key]) for key in _SCORES)
+    ends = [_interval(row, "iou")] if "iou_interval" in row else []
+    return row["name"], iou, *ends, *others, _share(row["pixels"], total)
+
+
+def _interval(row: Record, kind: str) -> str:
+    """Low and high end, or of how many images there is none."""
+    if ends := row.get(f"{kind}_interval"):
+        return f"{ends[0]:.3f}–{ends[1]:.3f}"
+    if _known(row[kind]) is None:
+        return UNDEFINED
+    of = "groups" if "groups" in row else "images"
+    return f"{row[of]} {of if row[of] != 1 else of[:-1]}"
+
+
+def _caption(record: Record) -> str:
+    lines = [
+        f"pixel accuracy {_score(record['pixel_accuracy'])}, "
+        f"frequency-weighted IoU {_score(record['fwiou'])}"
+    ]
+    if "rare_classes" in record:
+        rare = f"mean IoU of the {len(record['rare_classes'])} rarest classes"
+        ends = f" ({_interval(record, 'miou_rare')})" if "miou_rare_interval" in record else ""
+        lines.append(f"{rare} {_score(record['miou_rare'])}{ends}")
+    return "\n".join(lines)
 
 
 def _known(value: float | None) -> float | None:

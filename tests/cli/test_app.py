@@ -120,6 +120,11 @@ def test_test_scores_equal_scikit_learns_on_the_predictions_of_predict(
         truth.append(mask[mask != 11])
         guess.append(prediction[mask != 11])
     record = per_class(tmp_path / "test")
+    assert record["miou_interval"] is None  # of three images nothing can be said
+    assert {c["iou_interval"] for c in record["classes"]} == {None}
+    assert [c["images"] for c in record["classes"]] == [
+        sum(class_id in mask for mask in truth) for class_id in range(11)
+    ]
     expected = jaccard_score(
         np.concatenate(truth), np.concatenate(guess), labels=range(11), average=None
     )

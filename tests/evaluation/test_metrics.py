@@ -266,6 +266,8 @@ def test_records_are_primitives_with_null_for_nan() -> None:
     assert set(records) == {"miou", "fwiou", "pixel_accuracy", "images", "classes"}
     assert records["images"] == 3
     assert records["miou"] == pytest.approx(6 / 9 / 2)
+    rare = per_class_records(scores(counts), ["sky", "car", "pole"], num_rare=1)
+    assert (rare["miou_rare"], rare["rare_classes"]) == (0.0, ["car"])
     assert records["pixel_accuracy"] == pytest.approx(6 / 9)
     assert records["classes"][0] == {
         "name": "sky",

@@ -30,6 +30,15 @@ def record_of(*classes):
     }
 
 
+def with_intervals(record, of="images"):
+    """The record of an evaluation whose last class is in four images."""
+    for row in record["classes"]:
+        row |= {"iou_interval": [0.4216, 0.5804], "dice_interval": None, of: 10}
+    record["classes"][-1] |= {"iou_interval": None, of: 4}
+    rare = {"miou_rare": 0.25, "miou_rare_interval": [0.2, 0.3], "rare_classes": ["a", "b"]}
+    return record | {"miou_interval": [0.25, 0.375]} | rare
+
+
 def printed(record, width=80, title="test split"):
     stream = io.StringIO()
     print_per_class(record, title, Console(file=stream, width=width))
@@ -117,6 +126,37 @@ def test_nineteen_ordinary_classes_fit_in_eighty_columns():
     names = ["traffic light", *(f"class {i}" for i in range(18))]
     text = printed(record_of(*(scores(name) for name in names)))
     assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("number", [11, 19])
+def test_intervals_of_ordinary_classes_fit_in_eighty_columns(number):
+    names = ["traffic light", *(f"class{i}" for i in range(number - 1))]
+    text = printed(with_intervals(record_of(*(scores(name) for name in names))))
+    assert max(map(len, text.splitlines())) <= 80
+    assert row_of(text, "class0")[1:4] == ["0.500", "0.422–0.580", "0.667"]
+    assert row_of(text, "mean")[1:4] == ["0.312", "0.250–0.375", "0.667"]
+    assert "mean IoU of the 2 rarest classes 0.250 (0.200–0.300)" in text
+
+
+@pytest.mark.parametrize("of", ["images", "groups"])
+def test_where_an_interval_is_missing_there_is_the_number_that_is_too_small_for_it(of):
+    record = with_intervals(record_of(scores("sky"), scores("pole")), of)
+    assert row_of(printed(record), "pole")[1:5] == ["0.500", "4", of, "0.667"]
+    record["classes"][-1][of] = 1
+    assert row_of(printed(record), "pole")[2:4] == ["1", of[:-1]]
+    record["classes"][-1]["iou"] = None
+    assert row_of(printed(record), "pole")[1:3] == ["–", "–"]
+
+
+def test_the_files_hold_the_intervals_and_null_or_nothing_where_there_is_none(tmp_path):
+    record = with_intervals(record_of(scores("sky"), scores("pole")))
+    write_per_class(tmp_path, record)
+    written = json.loads((tmp_path / "per_class.json").read_text())
+    assert written == record
+    with (tmp_path / "per_class.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [rows[0][key] for key in ("iou_low", "iou_high", "images")] == ["0.4216", "0.5804", "10"]
+    assert [rows[1][key] for key in ("iou_low", "iou_high", "images")] == ["", "", "4"]
 
 
 def test_without_a_console_the_table_goes_to_standard_output(capsys):
