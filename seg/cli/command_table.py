@@ -28,6 +28,9 @@ COMMANDS = {
         "Tell how imbalanced a data set is, and what to set.", "seg.cli.commands.audit"
     ),
     "split": Command("Write lists of splits that all show every class.", "seg.cli.commands.split"),
+    "compare": Command(
+        "Tell whether a run is better than another, with intervals.", "seg.cli.commands.compare"
+    ),
     "calibrate": Command(
         "Find biases of a trained network's logits that gain IoU.", "seg.cli.commands.calibrate"
     ),
