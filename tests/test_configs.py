@@ -168,7 +168,7 @@ def shortened(command, tmp_path, camvid_like, folder_data, encoder_file):
     if args[0] == "fit" and "--ckpt_path" not in args:
         args += ["--trainer.default_root_dir", str(tmp_path)]
     if COMMANDS[args[0]].module != TRAINER:
-        return args if args[0] in ("export", "init") else [*args, "--data.num_workers=0"]
+        return args if args[0] in ("compare", "export", "init") else [*args, "--data.num_workers=0"]
     quick = [arg for arg in SMALL if args[0] == "fit" or "max_epochs" not in arg]
     # an ImageNet download is the hub's to test; a checkpoint has no weights to ask for
     hub = ["--model.network.encoder_weights=null"] if "imagenet" in text else []

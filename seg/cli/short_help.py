@@ -13,7 +13,9 @@ from seg.cli.command_table import COMMANDS, CONFIG
 OF_RUN = ""
 """The default of an option that is the run's own."""
 _COLUMNS = 80
-_WITHOUT_YAML = ("init", "export")
+_WITHOUT_YAML = ("init", "export", "compare")
+_GIVEN = {"init": "FOLDER ", "compare": "RUN RUN... "}
+"""What a command takes without a name."""
 
 
 class Option(NamedTuple):
@@ -124,6 +126,9 @@ _FIT: Sections = {
 _EVALUATION: Sections = {
     "checkpoint": (_CKPT, _TRUST),
     _OTHER: _of_run(_ROOT, *_MASKS, _RESIZE, _EVAL_BATCH, _WORKERS),
+    "intervals": _of_run(
+        Option("data.group", None, "As group of seg split: images of one count as one.")
+    ),
     "trainer": _TRAINER,
     "results": (_OUTPUT,),
 }
@@ -182,6 +187,20 @@ SHORT: dict[str, Sections] = {
         ),
         _OTHER: _of_run(_ROOT, *_MASKS, _WORKERS),
     },
+    "compare": {
+        "runs": (
+            Option(
+                "RUNS",
+                None,
+                "Folders with per_image.csv, of seg test or seg fit; the first is compared with. "
+                "Several seeds of a recipe: NAME=FOLDER,FOLDER.",
+            ),
+        ),
+        "results": (
+            Option("output", "compare", "Folder of compare.json and compare.csv."),
+            Option("seed", 0, "Seed of the images that are drawn again."),
+        ),
+    },
     "export": {
         "checkpoint": (_CKPT, _TRUST),
         "results": (
@@ -197,7 +216,7 @@ def short_help(command: str) -> str:
     """What `seg COMMAND --help` prints, in at most 80 columns."""
     groups = SHORT[command]
     width = 4 + max(len(option.name) for options in groups.values() for option in options)
-    given = "FOLDER " if command == "init" else ""
+    given = _GIVEN.get(command, "")
     lines = [f"usage: seg {command} {given}[--OPTION VALUE]...", "", COMMANDS[command].summary]
     if command not in _WITHOUT_YAML:
         lines += ["", *_lines(_CONFIG, width)]
