@@ -12,8 +12,7 @@ classes (rounded down) by pixels of the training split, "frequent" of the others
 classes with an IoU under 0.005 in some seed. Calibrated scores are cross-fitted: images are left
 out, in runs of neighbours, of the fit that judges them.
 
-Runs are in bf16, on a CUDA device if there is one; on a processor that has no instructions for bf16
-in fp32.
+Runs are on a CUDA device if there is one, in the precision that `seg` chooses for the device.
 Every run is kept in --output, by which of the four it is, and made once: a table that was begun
 goes on where it ended.
 """
@@ -32,16 +31,12 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
-from seg.training.preflight import has_fast_bf16
-
 ROOT = Path(__file__).resolve().parents[1]
 CAMVID = ["-c", "configs/data/camvid.yaml"]
 ONE_CYCLE = ["-c", "configs/optimizer/onecycle.yaml"]
 SMALL = ["-c", "configs/network/unet_small.yaml", *ONE_CYCLE]
 SELDOM = '--data.class_names=["background","plate","disc","bolt","crack"]'
-IN_FP32 = [] if has_fast_bf16() else ["--trainer.precision=32-true"]
-CPU = ["-c", "configs/trainer/cpu.yaml", *IN_FP32]
-PLACE = ["-c", "configs/trainer/gpu.yaml"] if torch.cuda.is_available() else CPU
+PLACE = ["-c", f"configs/trainer/{'gpu' if torch.cuda.is_available() else 'cpu'}.yaml"]
 FINE_TUNED = "configs/network/unet_efficientnet_lite0.yaml"
 PLAIN = {
     "cross-entropy": [],

@@ -24,12 +24,12 @@ from seg.training.divergence import Divergence
 from seg.training.epoch_means import reseed
 from seg.training.optim import optimizer_and_schedule
 from seg.training.pixel_counts import fill_waiting, fill_weights
+from seg.training.precision import warn_of_slow_bf16
 from seg.training.preflight import (
     check_batch,
     check_finders,
     check_fit,
     check_settings,
-    warn_of_slow_bf16,
 )
 from seg.training.schedules import PolynomialDecay
 from seg.training.split_scores import SplitScores

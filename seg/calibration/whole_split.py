@@ -46,7 +46,11 @@ class Calibration(NamedTuple):
 
 
 def calibrate(
-    module: Any, data: Any, rarest: int | None = None, priors: Sequence[float] | None = None
+    module: Any,
+    data: Any,
+    rarest: int | None = None,
+    priors: Sequence[float] | None = None,
+    precision: Any = None,
 ) -> Calibration:
     """Find the biases that a trained module decides better with; the module stays as it is.
 
@@ -55,11 +59,12 @@ def calibrate(
         data: A SegmentationDataModule, whose validation split is taken.
         rarest: Make best the mean IoU of so many of the rarest classes; left out, of all.
         priors: Share of each class's pixels where the network will be used, instead of a search.
+        precision: As of a Trainer.
 
     Raises:
         InputError: If a logit is not finite, or a setting does not fit the classes.
     """
-    odds, pixels, unit = collect(module, data)
+    odds, pixels, unit = collect(module, data, precision)
     temperature = fit_temperature(pixels)
     errors = calibration_errors(pixels), calibration_errors(pixels, temperature)
     fit: Fit | None = None
@@ -68,7 +73,7 @@ def calibrate(
     if priors is None:
         fit = cross_fitted(odds, rarest)
         del odds
-        counts = _counts(module, data, fit, unit)
+        counts = _counts(module, data, fit, unit, precision)
         fit = fit.judged_by(counts[:2])
         gains = fit.gain > 0
         bias = fit.bias * unit if gains else np.zeros_like(fit.bias)
@@ -86,18 +91,20 @@ def _of_logits(module: Any, bias: Floats) -> Floats:
     return bias if channels > 1 else bias[..., 1:] - bias[..., :1]
 
 
-def collect(module: Any, data: Any) -> tuple[list[LogOdds], PixelSample, float]:
+def collect(
+    module: Any, data: Any, precision: Any = None
+) -> tuple[list[LogOdds], PixelSample, float]:
     """Of the validation split the log-odds of each image, a sample of pixels, and a temperature.
 
     The temperature, which the log-odds are over, is that of the first batch, or 1 if it is less.
     """
     data.setup("validate")
     collector = _Collector(module, KEPT // len(data.dataset("val")))
-    _validate(collector, data)
+    _validate(collector, data, precision)
     return collector.odds, PixelSample.of(collector.samples), collector.temperature
 
 
-def _counts(module: Any, data: Any, fit: Fit, unit: float) -> NDArray[np.int64]:
+def _counts(module: Any, data: Any, fit: Fit, unit: float, precision: Any) -> NDArray[np.int64]:
     """Exact confusion counts (3, K, C, C): without biases, with `held_out` and with `bias`."""
     biases = [
         np.zeros_like(fit.held_out),
@@ -105,14 +112,18 @@ def _counts(module: Any, data: Any, fit: Fit, unit: float) -> NDArray[np.int64]:
         np.broadcast_to(fit.bias, fit.held_out.shape),
     ]
     judge = _Judge(module, fit.parts, _of_logits(module, np.stack(biases) * unit))
-    _validate(judge, data)
+    _validate(judge, data, precision)
     return judge.counts.numpy()
 
 
-def _validate(collector: L.LightningModule, data: Any) -> None:
+def _validate(collector: L.LightningModule, data: Any, precision: Any) -> None:
     """Show the collector every image of the validation split."""
     trainer = L.Trainer(
-        devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False
+        devices=1,
+        precision=precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
     )
     trainer.validate(collector, data.val_dataloader(), verbose=False)
 

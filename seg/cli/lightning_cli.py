@@ -19,6 +19,7 @@ from seg.cli.command_table import COMMANDS, CONFIG, DESCRIPTION
 from seg.cli.linking import link_network, with_checkpoint_config
 from seg.cli.monitors import check_monitors
 from seg.cli.parsers import CommandParser
+from seg.cli.precision import link_precision
 from seg.data import SegmentationDataModule, resolve_class_colors, resolve_class_names
 from seg.distributed.launchers import started_by_lightning
 from seg.distributed.uneven_evaluation import UnevenEvaluation
@@ -172,6 +173,7 @@ class SegCLI(LightningCLI):
             stored = read_checkpoint(config.ckpt_path).get("class_names")
             refuse_other_classes(stored, config.model.class_names)
         link_network(config.model, config.ckpt_path is not None)
+        link_precision(config.trainer, str(self.subcommand), config.ckpt_path)
 
     def instantiate_classes(self) -> None:
         """Instantiate; the module gets the configuration that its checkpoints will carry."""

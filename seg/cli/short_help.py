@@ -52,10 +52,13 @@ _RESIZE = Option("data.resize", None, "Height and width of all images, [h, w].")
 _WORKERS = Option("data.num_workers", None, "Loader processes. Left out, by the CPU cores.")
 _ACCELERATOR = Option("trainer.accelerator", "auto", "cpu, gpu, mps, or what is there.")
 _DEVICES = Option("trainer.devices", "auto", "How many of them, or which, as [0, 2].")
-_PRECISION = Option("trainer.precision", None, "bf16-mixed, 16-mixed or 32. Left out, 32.")
+_PRECISION = Option(
+    "trainer.precision", None, "bf16-mixed, 16-mixed or 32. Left out, by the device."
+)
 _MASKS = (_NAMES, *_FILES, _LABEL_MAP)
 _EVAL_BATCH = Option("data.eval_batch_size", 8, "Most images of a batch on each device.")
-_TRAINER = (_ACCELERATOR, _DEVICES, _PRECISION)
+_AS_RUN = _PRECISION._replace(says="bf16-mixed, 16-mixed or 32. Left out, as the run had it.")
+_TRAINER = (_ACCELERATOR, _DEVICES, _AS_RUN)
 _OTHER = "data, where it is not the run's"
 
 
@@ -113,7 +116,9 @@ _FIT: Sections = {
     ),
     "trainer": (
         Option("trainer.max_epochs", 20, "Epochs to train."),
-        *_TRAINER,
+        _ACCELERATOR,
+        _DEVICES,
+        _PRECISION,
     ),
     "run": (
         Option("name", None, "Name of the run: its files go to runs/NAME."),

@@ -33,6 +33,11 @@ def is_recorded() -> bool:
     return any(torch._C._get_dispatch_mode(key) is not None for key in _RECORDERS)
 
 
+def has_bf16_units() -> bool:
+    """Whether this processor multiplies bf16 in hardware; torch has a public name only of late."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def has_bf16_instructions() -> bool:
     """Whether oneDNN computes bf16 by instructions of this processor; only oneDNN knows."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,6 +1,5 @@
 """What is checked of network, loss and trainer before the first step."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,13 +17,10 @@ from lightning.pytorch.strategies import (
 )
 
 from seg.errors import InputError
-from seg.lightning_compat.torch_names import has_bf16_instructions
 from seg.lightning_compat.trainer import finds_unused_parameters
 from seg.losses import SegmentationLoss
 from seg.networks import some
 from seg.training.output_check import check_output
-
-log = logging.getLogger(__name__)
 
 
 def check_fit(module: Any, trainer: L.Trainer) -> None:
@@ -147,29 +143,6 @@ def check_finders(trainer: L.Trainer, data: Any) -> None:
                 "and decides what is learned. Leave it out, and set model.micro_batch_size, or "
                 "data.eval_batch_size for an evaluation, to what fits into memory."
             )
-
-
-def has_fast_bf16() -> bool:
-    """Whether bf16 is computed by vector instructions on this processor, by oneDNN's rule.
-
-    Without AVX-512, or bf16 on ARM, torch falls back to loops: on AVX2 a U-Net's step took ten
-    times as long as in fp32.
-    """
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    return has_bf16_instructions()
-
-
-def warn_of_slow_bf16(trainer: L.Trainer) -> None:
-    """Say so where bf16 was asked of a processor that has no instructions for it."""
-    precision = str(trainer.precision)
-    on_cpu = trainer.strategy.root_device.type == "cpu"
-    if precision.startswith("bf16") and on_cpu and trainer.is_global_zero and not has_fast_bf16():
-        log.warning(
-            f"trainer.precision={precision}: this processor has no instructions for bf16, with "
-            "which a step can take ten times as long as in fp32; set "
-            "--trainer.precision 32-true."
-        )
 
 
 def check_settings(module: Any, mean: list[float] | None, std: list[float] | None) -> None:

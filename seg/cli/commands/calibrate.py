@@ -20,6 +20,7 @@ from seg.checkpoint_files.classes import check_classes
 from seg.checkpoint_files.contents import read_checkpoint, read_config
 from seg.cli.data_parser import data_parser
 from seg.cli.given_values import root_from_environment
+from seg.cli.precision import stored_precision
 from seg.data import SegmentationDataModule
 from seg.errors import InputError
 from seg.files import refuse_overwriting, replacing
@@ -57,7 +58,8 @@ def _calibrate(config: Namespace, args: Sequence[str], target: Path) -> list[str
     data = _data(config.ckpt_path, trust, args)
     check_classes(module.class_names, data.class_names)
     priors = None if config.priors is None else _priors(config.priors, module.class_names)
-    found = calibrate(module, data, config.rarest, priors)
+    precision = stored_precision(config.ckpt_path)  # in which `seg validate` will judge it
+    found = calibrate(module, data, config.rarest, priors, precision)
     lines = [f"temperature {found.temperature:.3f}"]
     if found.fit is not None:
         lines += _said_of(found.fit)

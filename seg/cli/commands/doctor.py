@@ -132,11 +132,12 @@ def _quota() -> float | None:
         return None
 
 
-def _bf16() -> str:
-    from seg.training.preflight import has_fast_bf16
+def _precision() -> str:
+    from seg.training.precision import device_type, precision_of_device
 
-    fast = has_fast_bf16()
-    return "the CPU has instructions for it" if fast else "slow, the CPU has no instructions for it"
+    devices = dict.fromkeys((device_type("auto"), "cpu"))
+    found = [precision_of_device(device) for device in devices]
+    return "; ".join(f"{value} on {device}" for value, device in filter(None, found))
 
 
 def _gpus() -> str:
@@ -178,8 +179,8 @@ LINES: dict[str, Callable[[], str]] = {
     "libraries": _versions,
     "missing": _missing,
     "CPU": _cpu,
-    "bf16": _bf16,
     "GPU": _gpus,
+    "precision": _precision,
     "threads": _threads,
     "shared memory": _shared_memory,
 }
