@@ -1,10 +1,12 @@
 import os
+import sys
 import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,10 +30,10 @@ SMALL = [
 ]
 SYNTHETIC = [*SMALL, "--data.synthetic_length=8", "--data.synthetic_size=[64,64]"]
 
-# A U-Net of 0.2 million weights in the place of the default one's 14: its checkpoints are written
-# and read in no time. For tests of what is around the network.
-LIGHT = ["--model.network.encoder_name=tu-lcnet_035"]
-LIGHT += ["--model.network.decoder_channels=[32,16,16,8,8]"]
+# A U-Net of 0.1 million weights in few layers in the place of the default one's 14: it is made,
+# tried and saved in no time. For tests of what is around the network.
+LIGHT = ["--model.network.encoder_name=tu-test_resnet", "--model.network.encoder_depth=3"]
+LIGHT += ["--model.network.decoder_channels=[16,8,8]"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -82,6 +84,35 @@ def own_cache(tmp_path_factory) -> Iterator[None]:
         patch.delenv("SEG_DATA_ROOT", raising=False)
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+def draw_curves_on_request() -> None:
+    """Have the runs of this process draw their curves only where SEG_TEST_CURVES is set.
+
+    The picture takes a fifth of a small run's time.
+    """
+    from seg.report.callbacks import RunReport  # here: it takes long, and most files need no run
+
+    draw = RunReport._draw_curves
+
+    def _draw_curves(report: RunReport, trainer: Any) -> None:
+        if "SEG_TEST_CURVES" in os.environ:
+            draw(report, trainer)
+
+    RunReport._draw_curves = _draw_curves  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_curves() -> None:
+    """Curves are drawn for the tests that look at them, by `drawn_curves`, and for no others."""
+    if "seg.cli.app" in sys.modules:
+        draw_curves_on_request()
+
+
+@pytest.fixture
+def drawn_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw their curves."""
+    monkeypatch.setenv("SEG_TEST_CURVES", "1")
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,9 @@ import torch.utils.tensorboard  # noqa: F401
 
 import tests.moments  # noqa: F401
 from seg.cli.command_table import COMMANDS
+from tests.conftest import draw_curves_on_request
 
 for command in COMMANDS.values():
     import_module(command.module)
+
+draw_curves_on_request()

@@ -37,6 +37,7 @@ OWNED = {
 HERE = ["--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto"]
 HERE += ["--trainer.sync_batchnorm=false"]
 HERE += ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"]
+HERE += ["--trainer.num_sanity_val_steps=0", "--data.eval_batch_size=1"]
 
 
 def name(path):
@@ -178,7 +179,8 @@ def shortened(command, tmp_path, camvid_like, folder_data, encoder_file):
     has_network = any(word in command for word in words)
     small = ["--data.resize=[40,56]"] if "resize: [480" in text else []
     seldom = ["--trainer.check_val_every_n_epoch=1"] if "check_val" in text else []
-    return [*args, *quick, *small, *seldom, *hub, *HERE, *([] if has_network else LIGHT)]
+    of_its_size = ["--data.batch_size=2"] if has_network else LIGHT
+    return [*args, *quick, *small, *seldom, *hub, *HERE, *of_its_size]
 
 
 @pytest.mark.slow

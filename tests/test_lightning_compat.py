@@ -10,7 +10,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, _core, _subcommands, _util, typing
 from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning_utilities.core import imports
 
@@ -18,7 +18,12 @@ import seg
 from seg.lightning_compat import loops, torch_names, trainer
 from seg.lightning_compat.inherited import INHERITED
 from seg.lightning_compat.lean_imports import SOUND, TEXT, lean_torchmetrics
-from seg.lightning_compat.parsers import discarding, option_of
+from seg.lightning_compat.parsers import (
+    discarding,
+    known_classes,
+    known_options,
+    option_of,
+)
 
 PACKAGE = Path(seg.__file__).parent
 _LOOPS = "lightning.pytorch.loops"
@@ -30,6 +35,7 @@ _SAVES = "lightning.pytorch.callbacks.ModelCheckpoint"
 _LAUNCHERS = "lightning.pytorch.strategies.launchers"
 _RESUMING, _SIGNALS = "lifecycle/resuming.py", "lifecycle/signals.py"
 _RUN = "lifecycle/run_checkpoint.py"
+_PARSED = "cli/lightning_cli.py"
 _LOADER = "lightning.pytorch.utilities.combined_loader.CombinedLoader"
 _ACCELERATOR = f"{_CONNECTORS}.accelerator_connector._AcceleratorConnector"
 _PARALLEL = "lightning.pytorch.strategies.ModelParallelStrategy"
@@ -100,6 +106,13 @@ IMPORTED = [
     ("lightning_utilities.core.imports.RequirementCache", "_check_available", "cli/app.py"),
     ("jsonargparse", "_typehints", "cli/class_arguments.py"),
     ("jsonargparse._typehints", "discard_init_args_on_class_path_change", "cli/class_arguments.py"),
+    ("jsonargparse", "_core", _PARSED),
+    ("jsonargparse._core", "find_action_and_subcommand", _PARSED),
+    ("jsonargparse", "_subcommands", _PARSED),
+    ("jsonargparse._subcommands", "find_action_and_subcommand", _PARSED),
+    ("jsonargparse", "_util", _PARSED),
+    ("jsonargparse._util", "get_import_path", _PARSED),
+    ("jsonargparse.typing", "get_import_path", _PARSED),
 ]
 """Owner, name, and the file that needs it."""
 
@@ -317,6 +330,53 @@ def test_what_discards_arguments_of_another_class_is_asked_while_it_parses():
     asked.clear()
     parser.parse_args(["--o=torch.optim.Adam"])
     assert asked == []
+
+
+def test_options_and_classes_that_were_found_once_are_found_again_without_a_search(monkeypatch):
+    searched = []
+
+    def noted(function):
+        def search(*args, **kwargs):
+            if len(args) > 1 or isinstance(args[0], type):
+                searched.append((function.__name__, *args, kwargs.get("exclude")))
+            return function(*args, **kwargs)
+
+        return search
+
+    for name, modules in (
+        ("find_action_and_subcommand", (_subcommands, _core)),
+        ("get_import_path", (_util, typing)),
+    ):
+        search = noted(getattr(modules[0], name))
+        for module in modules:
+            monkeypatch.setattr(module, name, search)
+    outer, parser = ArgumentParser(exit_on_error=False), ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(torch.optim.SGD, "o", skip={"params"})
+    outer.add_subcommands().add_subcommand("run", parser)
+    given = ["run", "--o.lr=2", "--o.nesterov=true"]
+    plain = outer.parse_args(given)
+    times = len(searched)
+    searched.clear()
+    with known_classes(), known_options():
+        found = outer.parse_args(given)
+        dumped = outer.dump(found)
+    assert found == plain and found.run.o.lr == 2.0
+    assert len(searched) == len(set(searched)) < times
+    assert dumped == outer.dump(plain)
+    assert _util.get_import_path is typing.get_import_path is search
+    searched.clear()
+    with known_options():
+        parser.add_argument("--late", type=int, default=1)
+        assert outer.parse_args(["run", "--late=3"]).run.late == 3
+
+
+def test_a_search_for_an_option_takes_what_it_took():
+    parameters = ("parser", "dest", "exclude")
+    message = "jsonargparse's find_action_and_subcommand takes other arguments; see seg/" + _PARSED
+    assert parameters_of(_subcommands.find_action_and_subcommand) == parameters, message
+    assert _core.find_action_and_subcommand is _subcommands.find_action_and_subcommand
+    assert parameters_of(_util.get_import_path) == ("value",)
+    assert typing.get_import_path is _util.get_import_path
 
 
 def test_what_torch_does_with_a_call_is_known_in_it():

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from inspect import isclass, signature
 from pkgutil import resolve_name
 from typing import Any
@@ -68,14 +69,20 @@ def _filled_in_later(new: Any) -> dict[str, int]:
 
 def _given(of: Any, arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     """Names of the arguments that differ from the class's own defaults and from the program's."""
+    own = _defaults(of)
+    known = ([own.get(key), defaults.get(key)] for key in arguments)
+    pairs = zip(arguments.items(), known, strict=True)
+    return ", ".join(key for (key, value), others in pairs if _plain(value) not in _plain(others))
+
+
+@cache
+def _defaults(of: Any) -> Namespace:
+    """The defaults of a class, which are found in its source."""
     parser = ArgumentParser()
     (parser.add_class_arguments if isclass(of) else parser.add_function_arguments)(
         of, fail_untyped=False
     )
-    own = parser.get_defaults()
-    known = ([own.get(key), defaults.get(key)] for key in arguments)
-    pairs = zip(arguments.items(), known, strict=True)
-    return ", ".join(key for (key, value), others in pairs if _plain(value) not in _plain(others))
+    return parser.get_defaults()
 
 
 def _plain(value: Any) -> Any:

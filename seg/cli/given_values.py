@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,16 @@ def _said(args: Sequence[str], key: str) -> list[str]:
     return [*found, *flags]
 
 
+@lru_cache(maxsize=16)
+def _content(text: str) -> Any:
+    """What a YAML says; it is asked for several keys."""
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def _value_in(config: str, key: str) -> list[str]:
     """What a configuration, a file or the YAML itself, has for a key."""
     try:
-        value = yaml.safe_load(Path(config).read_text() if os.path.isfile(config) else config)
+        value = _content(Path(config).read_text() if os.path.isfile(config) else config)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []  # the parser says what is wrong with it
     for part in key.split("."):

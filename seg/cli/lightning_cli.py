@@ -37,7 +37,7 @@ from seg.lifecycle.run_checkpoint import (
 from seg.lifecycle.run_folder import run_loggers
 from seg.lifecycle.saving import with_atomic_saving
 from seg.lifecycle.signals import StopOnSignal
-from seg.lightning_compat.parsers import option_of
+from seg.lightning_compat.parsers import known_classes, known_options, option_of
 from seg.module import SegmentationModule
 from seg.networks import hub_in_one_line
 from seg.prediction.label_images import PredictionWriter
@@ -148,7 +148,7 @@ class SegCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse, a checkpoint's own configuration first, so that files and flags win over it."""
         assert isinstance(args, list)
-        with kept_apart(DEFAULT_NETWORK["init_args"]):
+        with kept_apart(DEFAULT_NETWORK["init_args"]), known_options():
             self.config = parser.parse_args(with_checkpoint_config(args))
         config = self.config[self.config.subcommand]
         if config.seed_everything is True:
@@ -177,10 +177,11 @@ class SegCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Instantiate; the module gets the configuration that its checkpoints will carry."""
-        self._dump_config()
+        with known_options():
+            self._dump_config()
         if self.subcommand == "fit":
             check_own_config(self.config_dump)
-        with hub_in_one_line():
+        with hub_in_one_line(), known_options():
             super().instantiate_classes()
         if self.subcommand == "predict":
             self.datamodule.predict_output = self._output
@@ -284,5 +285,5 @@ def _seed(given: bool | int) -> int:
 
 def main(args: list[str]) -> int:
     """Run a command of the Trainer, given by its name and arguments; returns the exit status."""
-    with Watchdog() as watchdog:
+    with Watchdog() as watchdog, known_classes():
         return SegCLI(args, watchdog).status

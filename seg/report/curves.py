@@ -146,5 +146,4 @@ def _legend(axes: Axes, names: Sequence[str]) -> None:
 
 def _save(figure: Figure, output: str | Path) -> None:
     with replacing(output) as temporary:
-        FigureCanvasAgg(figure)
-        figure.savefig(temporary, format="png")
+        FigureCanvasAgg(figure).print_png(temporary)  # savefig would draw it twice

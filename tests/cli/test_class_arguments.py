@@ -118,6 +118,7 @@ def unet_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     given = ["--model.network.decoder_interpolation=bilinear", "--model.network.encoder_depth=4"]
     given += ["--model.network.decoder_channels=[16,16,8,8]"]
+    given += ["--model.network.encoder_name=tu-test_resnet"]
     args = ["fit", *SYNTHETIC, *given, f"--trainer.default_root_dir={folder}"]
     assert cli.main(args) == 0
     (path,) = folder.glob("*/version_0/checkpoints/last.ckpt")

@@ -7,14 +7,13 @@ from PIL import Image
 
 import seg as library
 from tests.cli.test_app import checkpoint_of, per_class, seg
-from tests.conftest import SMALL
+from tests.conftest import LIGHT, SMALL
 from tests.data.test_datamodule import write_split
 
 pytestmark = pytest.mark.slow
 
 ON_CPU = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-NETWORK = ["--model.network.encoder_name=tu-repghostnet_050", "--model.network.encoder_depth=3"]
-MORE = [*NETWORK, "--model.network.decoder_channels=[16,8,8]", "--data.class_names=[ground,object]"]
+MORE = [*LIGHT, "--data.class_names=[ground,object]"]
 POLICY = ["--model.loss=CrossEntropyLoss", "--model.loss.weight=median_frequency"]
 CONSTANT = ["--model.lr_scheduler=ConstantLR", "--model.lr_scheduler.factor=1.0"]
 OWN = ["--data.dataset=tests.own_data.Pairs"]

@@ -172,6 +172,7 @@ def test_networks_of_smp_that_take_certain_crops_train(name, encoder, crop, tmp_
     network = [f"--model.network=segmentation_models_pytorch.{name}"]
     network += [f"--model.network.encoder_name={encoder}", "--model.network.encoder_weights=null"]
     size = ["--model.input_size=[224,224]"] if name == "DPT" else []
+    size += ["--model.network.decoder_fusion_channels=16"] if name == "DPT" else []
     data = ["--data.synthetic_length=4", f"--data.crop_size={crop}", "--data.batch_size=2"]
     data += ["--data.synthetic_size=[240,256]", f"--trainer.default_root_dir={tmp_path}"]
     assert seg("fit", *SMALL, *network, *size, *data, "--trainer.fast_dev_run=true") == 0

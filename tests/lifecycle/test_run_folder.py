@@ -64,7 +64,9 @@ def steps(path):
 
 @pytest.mark.filterwarnings("ignore:Experiment logs directory elsewhere")  # of version 0 twice
 @pytest.mark.parametrize("logger", [False, True, CSV, [TENSORBOARD, CSV]], ids=str)
-def test_each_run_has_a_new_folder_with_all_its_files_whatever_loggers_are_configured(logger):
+def test_each_run_has_a_new_folder_with_all_its_files_whatever_loggers_are_configured(
+    logger, drawn_curves
+):
     Path("logger.yaml").write_text(yaml.safe_dump({"trainer": {"logger": logger}}))
     assert seg("fit", *RUN, "-c", "logger.yaml") == 0
     first = digests(FIRST)
@@ -100,7 +102,7 @@ def test_a_run_refused_before_its_first_step_takes_no_folder_and_no_line_from_th
     assert logged(FIRST) == before
 
 
-def test_without_checkpointing_a_run_trains_and_shows_its_last_validation(capsys):
+def test_without_checkpointing_a_run_trains_and_shows_its_last_validation(capsys, drawn_curves):
     given = ["--trainer.enable_checkpointing=false", "--trainer.max_epochs=3"]
     assert seg("fit", *RUN, *given, "--model.optimizer.lr=0.3") == 0
     assert names(FIRST) == (FILES - {"checkpoints"}, True)

@@ -59,7 +59,8 @@ def test_a_signal_saves_after_the_running_step_and_the_command_it_prints_goes_on
     moment, status, step, more, whole, tmp_path
 ):
     workers = ["--data.num_workers=1"] if more else []
-    run = start("fit", *SIGNALLED, *workers, cwd=tmp_path, SEG_TEST_MOMENT=moment, **more)
+    more = {**more, "SEG_TEST_MOMENT": moment, "SEG_TEST_CURVES": "1"}
+    run = start("fit", *SIGNALLED, *workers, cwd=tmp_path, **more)
     assert run.wait() == status, run.text
     line = said(run)
     name = moment.split(":")[2]

@@ -14,11 +14,11 @@ from seg.evaluation.metrics import confusion_matrix, scores
 from seg.inference.whole_images import labels, predict_logits
 from seg.lifecycle.checkpoint import load_module
 from tests.cli.test_app import CONFIGS, per_class, run_of, seg
-from tests.conftest import SMALL, SYNTHETIC, write_pairs
+from tests.conftest import LIGHT, SMALL, SYNTHETIC, write_pairs
 
 pytestmark = pytest.mark.slow
 
-SOME = ["--data.synthetic_length=24", "--trainer.max_epochs=2"]
+SOME = [*LIGHT, "--data.synthetic_length=24", "--trainer.max_epochs=2"]
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_a_network_of_one_logit_gets_one_bias(tmp_path):
     files = [CONFIGS / "data/binary.yaml", CONFIGS / "loss/binary_cross_entropy.yaml"]
     given = [arg for file in files for arg in ("-c", file)]
     place = ["--data.root", tmp_path, "--trainer.default_root_dir", tmp_path / "runs"]
-    assert seg("fit", *given, *SMALL, *place) == 0
+    assert seg("fit", *given, *SMALL, *LIGHT, *place) == 0
     path = run_of(tmp_path / "runs") / "checkpoints/last.ckpt"
     assert seg("calibrate", "--ckpt_path", path) == 0
     calibration = held(path.with_name("last-calibrated.ckpt"))["calibration"]

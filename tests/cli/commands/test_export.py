@@ -95,7 +95,8 @@ def test_what_is_missing_is_said(checkpoint, capsys, args, said):
 def test_two_classes_by_two_logits_or_one(loss):
     torch.manual_seed(0)
     logits = loss.channels(2)
-    network = smp.Unet("resnet18", encoder_weights=None, in_channels=4, classes=logits)
+    light = {"encoder_weights": None, "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
+    network = smp.Unet("tu-test_resnet", **light, in_channels=4, classes=logits)
     module = SegmentationModule(
         network, loss(), ["ground", "crack"], in_channels=4, mean=[0.5] * 4, std=[0.2] * 4
     ).eval()
