@@ -1,5 +1,6 @@
 """Imports all that runs of the command need; those forked from this process need not do so."""
 
+import gc
 from importlib import import_module
 
 import torch.utils.tensorboard  # noqa: F401
@@ -12,3 +13,5 @@ for command in COMMANDS.values():
     import_module(command.module)
 
 draw_curves_on_request()
+
+gc.freeze()  # no run looks for garbage among what is imported here
