@@ -5,12 +5,14 @@ from importlib import import_module
 
 import torch.utils.tensorboard  # noqa: F401
 
-import tests.moments  # noqa: F401
 from seg.cli.command_table import COMMANDS
+from seg.lightning_compat.lean_imports import lean_torchmetrics
 from tests.conftest import draw_curves_on_request
 
-for command in COMMANDS.values():
-    import_module(command.module)
+with lean_torchmetrics():  # as in the command itself
+    for command in COMMANDS.values():
+        import_module(command.module)
+    import_module("tests.moments")
 
 draw_curves_on_request()
 

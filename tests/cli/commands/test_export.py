@@ -20,12 +20,14 @@ from tests.conftest import LIGHT, SYNTHETIC
 pytestmark = pytest.mark.slow
 
 BIAS = [0.0, 0.1, 0.2, 0.4, 0.8]
+SIZES = [(64, 96), (50, 70)]  # the second has to be padded
 ALONE = f"""
 import sys, torch
-files = {{"{CLASSES}": ""}}
-program = torch.export.load(sys.argv[1], extra_files=files).module()
-torch.save(program(torch.load(sys.argv[2])), sys.argv[3])
-print(files["{CLASSES}"])
+for target, images, labels in zip(*[iter(sys.argv[1:])] * 3):
+    files = {{"{CLASSES}": ""}}
+    program = torch.export.load(target, extra_files=files).module()
+    torch.save(program(torch.load(images)), labels)
+    print(files["{CLASSES}"])
 assert not {{"seg", "segmentation_models_pytorch", "timm"}} & set(sys.modules)
 """
 
@@ -47,19 +49,31 @@ def pictures(count, channels=3, size=(64, 96)):
     return nn.functional.interpolate(small, size=size, mode="bilinear").round().byte()
 
 
-@pytest.mark.parametrize("size", [(64, 96), (50, 70)])  # the second has to be padded
-def test_a_program_decides_alone_as_the_checkpoint_does(checkpoint, tmp_path, size):
-    target, images, found = (tmp_path / name for name in ("a.pt2", "images.pt", "labels.pt"))
-    given = ["--size", str([*size]), "--output", target]
-    assert seg("export", "--ckpt_path", checkpoint, *given) == 0
-    torch.save(pictures(3, size=size), images)
-    command = [sys.executable, "-I", "-W", "ignore", "-c", ALONE, target, images, found]
+@pytest.fixture(scope="module")
+def decided(checkpoint, tmp_path_factory):
+    """By size, what the exported program decided in a process of its own, and its classes."""
+    folder, files = tmp_path_factory.mktemp("programs"), []
+    for i, size in enumerate(SIZES):
+        target, images, found = (folder / f"{i}{name}" for name in (".pt2", ".pt", "_labels.pt"))
+        given = ["--size", str([*size]), "--output", target]
+        assert seg("export", "--ckpt_path", checkpoint, *given) == 0
+        torch.save(pictures(3, size=size), images)
+        files += [target, images, found]
+    command = [sys.executable, "-I", "-W", "ignore", "-c", ALONE, *files]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    names = [json.loads(line) for line in done.stdout.splitlines()]
+    labels = [torch.load(found) for found in files[2::3]]
+    return dict(zip(SIZES, zip(labels, names, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_program_decides_alone_as_the_checkpoint_does(checkpoint, decided, size):
+    found, names = decided[size]
     module = load_module(str(checkpoint))
-    assert json.loads(done.stdout) == module.class_names
+    assert names == module.class_names
     expected = module.labels(pictures(3, size=size))
-    assert torch.equal(torch.load(found), expected)
+    assert torch.equal(found, expected)
     module.set_calibration(None)
     assert not torch.equal(module.labels(pictures(3, size=size)), expected)
 
