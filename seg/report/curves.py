@@ -146,4 +146,5 @@ def _legend(axes: Axes, names: Sequence[str]) -> None:
 
 def _save(figure: Figure, output: str | Path) -> None:
     with replacing(output) as temporary:
-        FigureCanvasAgg(figure).print_png(temporary)  # savefig would draw it twice
+        # savefig would draw it twice
+        FigureCanvasAgg(figure).print_png(temporary)  # type: ignore[no-untyped-call]
