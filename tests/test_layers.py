@@ -14,7 +14,7 @@ PACKAGE = ROOT / "seg"
 
 LAYERS = [
     {"constants", "errors"},
-    {"files", "lightning_compat"},
+    {"files", "lightning_compat", "exact_sums"},
     {"checkpoint_files", "distributed"},
     {"losses", "inference", "evaluation"},
     {"calibration", "data", "networks"},

@@ -15,7 +15,7 @@ from seg.calibration.probabilities import PixelSample, calibration_errors, fit_t
 from seg.calibration.searching import iou
 from seg.constants import IGNORE_INDEX
 from seg.errors import InputError
-from seg.evaluation.metrics import confusion_matrix
+from seg.evaluation.pixel_pairs import confusion_matrix
 from seg.inference.whole_images import labels
 
 KEPT = 2**29

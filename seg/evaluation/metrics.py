@@ -13,39 +13,19 @@ from torchmetrics import Metric
 
 from seg.constants import IGNORE_INDEX
 from seg.evaluation.image_counts import ImageCounter, ImageCounts
-
-
-def confusion_matrix(
-    prediction: Tensor, target: Tensor, num_classes: int, ignore_index: int = IGNORE_INDEX
-) -> Tensor:
-    """Counts the valid pixels of every pair of a true and a predicted class.
-
-    Args:
-        prediction: Predicted class ids of any integer dtype and shape.
-        target: True class ids in the same shape, or `ignore_index`.
-        num_classes: C; ids lie in [0, C).
-        ignore_index: Target value of the pixels to leave out, whatever the prediction there.
-
-    Returns:
-        int64 (C, C) on the device of the target, rows the truth, columns the prediction.
-
-    Raises:
-        ValueError: If the shapes or dtypes are wrong, or a valid pixel has an id outside [0, C).
-    """
-    _check_ids(prediction, target)
-    truth, predicted = target.long(), prediction.long()
-    ignored = truth == ignore_index
-    truth, predicted = truth.masked_fill(ignored, 0), predicted.masked_fill(ignored, 0)
-    _check_range("target", truth, num_classes, f" nor ignore_index {ignore_index}")
-    _check_range("prediction", predicted, num_classes, "")
-    # ignored pixels go to one more bin at the end, which is cut off
-    bins = (truth * num_classes + predicted).masked_fill(ignored, num_classes**2)
-    counts = torch.bincount(bins.flatten(), minlength=num_classes**2 + 1)
-    return counts[:-1].view(num_classes, num_classes)
+from seg.evaluation.pixel_pairs import (
+    check_ids,
+    check_outside,
+    confusion_matrix,
+    counts_on_device,
+)
 
 
 class ConfusionMatrix(Metric):
     """Confusion counts over a whole data set, summed over the ranks when asked for.
+
+    An id outside [0, C) of a valid pixel is refused: on a CPU in `update`, elsewhere when the
+    counts are asked for, so that no batch waits for the device.
 
     Args:
         num_classes: C; ids lie in [0, C).
@@ -55,6 +35,7 @@ class ConfusionMatrix(Metric):
     full_state_update = False
     counts: Tensor
     images: Tensor
+    outside: Tensor
 
     def __init__(self, num_classes: int, ignore_index: int = IGNORE_INDEX) -> None:
         super().__init__()
@@ -65,6 +46,7 @@ class ConfusionMatrix(Metric):
         empty = torch.zeros(num_classes, num_classes, dtype=torch.int64)
         self.add_state("counts", empty, dist_reduce_fx="sum")
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("outside", torch.tensor(0), dist_reduce_fx="sum")
         self._by_image = ImageCounter(num_classes)
 
     def update(
@@ -78,14 +60,23 @@ class ConfusionMatrix(Metric):
             names: Names of the images, to keep the counts of each one as well.
         """
         self.images += len(target)
-        how = self.num_classes, self.ignore_index
-        if names is None:
-            self.counts += confusion_matrix(prediction, target, *how)
-            return
-        pairs = zip(prediction, target, strict=True)
-        matrices = torch.stack([confusion_matrix(*pair, *how) for pair in pairs])  # (N, C, C)
+        check_ids(prediction, target)
+        if names is None:  # all images as one
+            prediction, target = prediction.reshape(1, -1), target.reshape(1, -1)
+        matrices = self._matrices(prediction, target)
         self.counts += matrices.sum(0)
-        self._by_image.add(names, matrices)
+        if names is not None:
+            self._by_image.add(names, matrices)
+
+    def _matrices(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Counts of each image, (N, C, C)."""
+        how = self.num_classes, self.ignore_index
+        if target.device.type == "cpu":
+            pairs = zip(prediction, target, strict=True)
+            return torch.stack([confusion_matrix(*pair, *how) for pair in pairs])
+        matrices, outside = counts_on_device(prediction, target, *how)
+        self.outside += outside
+        return matrices
 
     def reset(self) -> None:
         """Begins anew."""
@@ -94,38 +85,15 @@ class ConfusionMatrix(Metric):
 
     def compute(self) -> Tensor:
         """The counts of all ranks, int64 (C, C), rows the truth, columns the prediction."""
+        check_outside(int(self.outside), self.num_classes, self.ignore_index)
         return self.counts.clone()
 
     def scores(self) -> "Scores":
         """The scores of all ranks with their number of images; every rank must ask for them."""
         by_image = self._by_image.of_all_ranks()
         with self.sync_context():
+            check_outside(int(self.outside), self.num_classes, self.ignore_index)
             return scores(self.counts, int(self.images), by_image)
-
-
-class TermSums(Metric):
-    """The terms of a loss, added up over a whole data set and over the ranks.
-
-    Args:
-        length: K, the number of terms.
-    """
-
-    full_state_update = False
-    terms: Tensor
-
-    def __init__(self, length: int) -> None:
-        super().__init__()
-        # float64: sums over a whole split
-        self.add_state("terms", torch.zeros(length, dtype=torch.float64), dist_reduce_fx="sum")
-        self.set_dtype(torch.float64)
-
-    def update(self, terms: Tensor) -> None:
-        """Adds the terms (K,) of a batch."""
-        self.terms += terms
-
-    def compute(self) -> Tensor:
-        """The terms of all ranks, float64 (K,)."""
-        return self.terms.clone()
 
 
 @dataclass(frozen=True)
@@ -210,32 +178,6 @@ def scores(counts: Tensor, images: int = 0, by_image: ImageCounts | None = None)
         images=images,
         by_image=by_image,
     )
-
-
-def _check_ids(prediction: Tensor, target: Tensor) -> None:
-    """Refuses what are not class ids in one shape."""
-    if prediction.shape != target.shape:
-        raise ValueError(
-            f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in "
-            "shape: expected ids of the same pixels; pass logits.argmax(1) as the prediction."
-        )
-    for name, ids in (("prediction", prediction), ("target", target)):
-        if ids.is_floating_point() or ids.is_complex():
-            raise ValueError(
-                f"{name} of dtype {ids.dtype}: expected integer class ids; pass ids, not scores."
-            )
-
-
-def _check_range(name: str, ids: Tensor, num_classes: int, also: str) -> None:
-    """Refuses ids outside [0, C), which would be counted as another pair of classes."""
-    if ids.numel() == 0:
-        return
-    low, high = (value.item() for value in torch.aminmax(ids))
-    if low < 0 or high >= num_classes:
-        raise ValueError(
-            f"{name} holds {low if low < 0 else high}, which is neither a class id "
-            f"0..{num_classes - 1}{also}; check num_classes and the label map."
-        )
 
 
 def _check_counts(counts: Tensor) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from seg.distributed.ranks import Ranks
-from seg.losses.kernels.chunks import sums_by_row
+from seg.exact_sums import sums_by_row, widest
 from seg.losses.reduction import Reduction, mean_of, reduce_losses, sum_of_weights
 from seg.losses.waiting_weights import WaitingWeights
 
@@ -60,7 +60,8 @@ class BatchSums(WaitingWeights):
         and its divisor. NaN where no class can be told, as of class probabilities.
         """
         self._require_weights()
-        sums = logits.new_zeros(max(2, logits.shape[1]) + 1, dtype=torch.float64)
+        dtype = widest(logits.device)
+        sums = logits.new_zeros(max(2, logits.shape[1]) + 1, dtype=dtype)
         if not self.by_class or target.is_floating_point():
             return sums.fill_(torch.nan)
         losses, weights = self.element_losses(logits, target)
@@ -69,7 +70,7 @@ class BatchSums(WaitingWeights):
         # the loss of ignored pixels is 0, whatever class they are counted with
         rows = target.long().clamp(0, len(sums) - 2).flatten()
         sums[:-1] = sums_by_row(losses.detach().flatten(), rows, len(sums) - 1)
-        sums[-1] = weights.sum(dtype=torch.float64)
+        sums[-1] = weights.sum(dtype=dtype)
         return sums
 
     def class_losses(self, terms: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ class BatchSums(WaitingWeights):
         return terms[:-1] if self.reduction == "sum" else mean_of(terms[:-1], terms[-1])
 
     def divisor(self, target: Tensor, channels: int) -> Tensor | None:
-        """The divisor of the mean, a float64 scalar, where the target alone decides it; else None.
+        """The divisor of the mean, a scalar, where the target alone decides it; else None.
 
         Divisors add up over the parts of a batch. With that of the whole, `share` of each part can
         be differentiated as soon as its logits are there.

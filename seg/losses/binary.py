@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
+from seg.exact_sums import widened
 from seg.losses.arguments import ClassValues, ClassVector, class_vector, is_number, number
 from seg.losses.base import SegmentationLoss
 from seg.losses.focal import check_gamma, power
@@ -100,7 +101,7 @@ class BinaryLoss(SegmentationLoss):
 
     def divisor(self, target: Tensor, channels: int) -> Tensor | None:
         """The number of elements that count."""
-        return (~is_ignored(target, self.ignore_index)).sum(dtype=torch.float64)
+        return widened((~is_ignored(target, self.ignore_index)).sum())
 
 
 class BinaryCrossEntropyLoss(BinaryLoss):

@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from seg.constants import IGNORE_INDEX
+from seg.exact_sums import counts_by_row
 from seg.losses.arguments import ClassVector, check_class_vector, class_vector, number
 from seg.losses.base import SegmentationLoss
 from seg.losses.checks import check_softmax_pair
 from seg.losses.cross_entropy import cross_entropy, cross_entropy_share
 from seg.losses.kernels.choice import kernels_for
-from seg.losses.kernels.chunks import sums_by_row
 from seg.losses.kernels.id_rows import divisor_of_ids
 from seg.losses.reduction import Reduction, sum_of_weights
 from seg.losses.targets import Logits, Target, batched, takes_one_sample, unbatched
@@ -230,7 +230,7 @@ def _sums_of_hits_and_misses(logits: Tensor, classes: Tensor, ignored: Tensor) -
     own = logits.gather(1, classes.unsqueeze(1)).squeeze(1)
     missed = own < logits.amax(1)  # on a CPU an eighth of the time of argmax
     slot = (classes + channels * missed).masked_fill(ignored, 2 * channels).flatten()
-    counts = sums_by_row(torch.ones_like(slot), slot, 2 * channels + 1).long()
+    counts = counts_by_row(slot, 2 * channels + 1)
     return counts[:-1].view(2, channels).clone()  # without the slot of what is ignored
 
 

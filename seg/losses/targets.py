@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from seg.exact_sums import widest
 from seg.losses.checks import check_range, check_softmax_pair, pair_binary
 
 Logits = Float[Tensor, "n c *d"] | Float[Tensor, " c"]
@@ -112,10 +113,11 @@ def binary_inputs(
 
 
 def images_that_count(target: Tensor, ignore_index: int) -> Tensor | None:
-    """Number of images with a pixel that counts, float64, of ids; None of probabilities."""
+    """Number of images with a pixel that counts, a float scalar, of ids; None of probabilities."""
     if target.is_floating_point():
         return None
-    return (~is_ignored(target, ignore_index)).flatten(1).any(1).sum(dtype=torch.float64)
+    counts = (~is_ignored(target, ignore_index)).flatten(1).any(1)
+    return counts.sum().to(widest(target.device))
 
 
 def is_ignored(target: Tensor, ignore_index: int) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from seg.constants import IGNORE_INDEX
 from seg.distributed.ranks import Ranks
+from seg.exact_sums import widened
 from seg.losses.arguments import number
 from seg.losses.base import SegmentationLoss
 from seg.losses.batch_sums import share_of
@@ -148,10 +149,10 @@ class TverskyLoss(SegmentationLoss):
 
     def class_terms(self, logits: Tensor, target: Tensor) -> Tensor:
         """Per image what each class adds, and the number of images; per batch the overlaps."""
-        sums = overlap_sums(logits, target, self.ignore_index).double()
+        sums = widened(overlap_sums(logits, target, self.ignore_index))
         if not self.per_image:
             return sums.sum(0).flatten()
-        count = (sums[:, 2] > 0).any(1).sum(dtype=torch.float64).view(1)
+        count = widened((sums[:, 2] > 0).any(1).sum()).view(1)
         return torch.cat([self._class_losses(sums).sum(0), count])
 
     def class_losses(self, terms: Tensor) -> Tensor:

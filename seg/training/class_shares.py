@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seg.distributed.ranks import Ranks
 from seg.evaluation.metrics import Scores
-from seg.losses.kernels.chunks import sums_by_row
+from seg.exact_sums import sums_by_row, widened, widest
 from seg.training.epoch_means import EpochMeans
 from seg.training.step import Parts
 
@@ -41,7 +41,8 @@ class StepWatch:
         self._num_classes = num_classes
         self._seen = 0
         self._terms: list[Tensor] | None = None
-        self._gradient = torch.zeros(num_classes, dtype=torch.float64, device=target.device)
+        dtype = widest(target.device)
+        self._gradient = torch.zeros(num_classes, dtype=dtype, device=target.device)
 
     def of(self, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """The same forward pass, watched where it makes a graph."""
@@ -55,7 +56,7 @@ class StepWatch:
         return watched
 
     def shares(self, ranks: Ranks) -> Tensor:
-        """Shares of the loss and of the gradient (2, C) over all ranks, float64; 0 of nothing.
+        """Shares of the loss and of the gradient (2, C) over all ranks, widened; 0 of nothing.
 
         The shares of a loss that does not tell classes apart are NaN. A step whose gradient is
         not finite, as when fp16 overflows, has none.
@@ -77,7 +78,7 @@ class StepWatch:
         self._seen += len(logits)
         with torch.no_grad():
             found = [part.class_terms(logits.detach(), target) for _, part in self._parts]
-        new = [terms.double() for terms in found]
+        new = [widened(terms) for terms in found]
         old = self._terms or [torch.zeros_like(terms) for terms in new]
         self._terms = [a + b for a, b in zip(old, new, strict=True)]
         logits.register_hook(partial(self._add_gradient, target))  # type: ignore[no-untyped-call]

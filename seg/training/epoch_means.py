@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seg.exact_sums import add_to, pair_of, value_of, zeros_pair
+
 
 def reseed(step: int, rank: int) -> None:
     """Seed torch's generators by (seed, step, rank), where the run was given a seed.
@@ -25,17 +27,25 @@ class EpochMeans:
     def __init__(self) -> None:
         self.epoch = 0
         self.steps = 0
-        self.sums: Tensor | None = None
+        self._sums: Tensor | None = None  # (2, K), a pair of `exact_sums`
+
+    @property
+    def sums(self) -> Tensor | None:
+        """The sums (K,) over the steps of the epoch so far, float64."""
+        return None if self._sums is None else value_of(self._sums)
 
     def add(self, epoch: int, values: Tensor) -> None:
         """Add the values (K,) of a step; those of another epoch are forgotten."""
-        if epoch != self.epoch or self.sums is None:
-            self.epoch, self.steps, self.sums = epoch, 0, torch.zeros_like(values)
+        if epoch != self.epoch or self._sums is None:
+            self.epoch, self.steps = epoch, 0
+            self._sums = zeros_pair(len(values), values.device)
+        elif self._sums.device != values.device:  # as after a restart
+            self._sums = pair_of(value_of(self._sums), values.device)
         self.steps += 1
-        self.sums = self.sums.to(values.device) + values
+        add_to(self._sums, values)
 
     def means(self) -> Tensor:
-        """The means (K,) over the steps of the epoch so far."""
+        """The means (K,) over the steps of the epoch so far, float64."""
         assert self.sums is not None, "no step yet"
         return self.sums / self.steps
 
@@ -48,4 +58,6 @@ class EpochMeans:
         """Go on from what `state` gave."""
         self.epoch, self.steps = state["epoch"], state["steps"]
         sums = state["sums"]
-        self.sums = None if sums is None else torch.tensor(sums, dtype=torch.float64)
+        self._sums = None
+        if sums is not None:
+            self._sums = pair_of(torch.tensor(sums, dtype=torch.float64), torch.device("cpu"))

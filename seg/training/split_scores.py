@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from seg.constants import IGNORE_INDEX
-from seg.evaluation.metrics import ConfusionMatrix, Scores, TermSums
+from seg.evaluation.metrics import ConfusionMatrix, Scores
 from seg.evaluation.records import named_scores, score_names
+from seg.evaluation.term_sums import TermSums
 from seg.training.step import Parts
 from seg.training.telemetry import with_total
 

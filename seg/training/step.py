@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from seg.distributed.ranks import Ranks
+from seg.exact_sums import widened
 from seg.lightning_compat.torch_names import NormBase
 from seg.losses import SegmentationLoss
 
@@ -32,7 +33,7 @@ class StepLoss(NamedTuple):
     """What a step minimises, and what it logs."""
 
     loss: Tensor  # a scalar; the mean of its gradients over the ranks is that of the whole batch
-    values: Tensor  # (K,) of the parts of the sum, float64; of the whole batch on every rank
+    values: Tensor  # (K,) of the parts of the sum, widened; of the whole batch on every rank
 
 
 class Share(NamedTuple):
@@ -117,7 +118,8 @@ class _Objective:
             pairs = [(x, x.observed(logits, target)) for x in self.losses if x.training]
         seen = [(loss, sums) for loss, sums in pairs if sums is not None]
         self._observers = [(loss, len(sums)) for loss, sums in seen]
-        self._sums.append(torch.cat([x.detach().double() for x in (shares, *(s for _, s in seen))]))
+        found = (shares, *(sums for _, sums in seen))
+        self._sums.append(torch.cat([widened(x.detach()) for x in found]))
         return shares
 
     def _share(self, i: int, loss: SegmentationLoss, logits: Tensor, target: Tensor) -> Tensor:
@@ -236,7 +238,11 @@ def _rehearsal(network: nn.Module, device: torch.device) -> Iterator[None]:
     for norm in norms:
         norm.track_running_stats = False
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        # the CPU's generator is among these always
+        kept: dict[str, Any] = {"devices": [], "device_type": "cuda"}
+        if device.type != "cpu":
+            kept = {"devices": [device], "device_type": device.type}
+        with torch.random.fork_rng(**kept):
             yield
     finally:
         for norm in norms:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from seg.evaluation.metrics import ConfusionMatrix, confusion_matrix, scores
 from seg.evaluation.records import per_class_records
+from seg.evaluation.term_sums import TermSums
 from tests.processes import LIMIT, context
 
 CLASSES = 5
@@ -311,3 +312,19 @@ def test_of_nothing_there_is_neither_a_rare_mean_nor_a_worst_class():
     found = scores(torch.zeros(3, 3, dtype=torch.int64))
     assert np.isnan(found.rare_miou(1))
     assert np.isnan(found.worst_class_iou)
+
+
+def test_no_batch_waits_for_a_gpu_that_counts_it(fake_gpu) -> None:
+    found: list[str] = []
+    matrix, terms = ConfusionMatrix(CLASSES), TermSums(2)
+    with fake_gpu(found):
+        for metric in (matrix, terms):
+            for name, state in metric.metric_state.items():
+                setattr(metric, name, torch.empty(state.shape, dtype=state.dtype, device="cuda"))
+        ids = torch.empty(2, 9, 7, dtype=torch.uint8, device="cuda")
+        matrix.update(ids, ids)
+        matrix.update(ids, ids, ["one", "two"])
+        terms.update(torch.empty(2, device="cuda"))
+        assert matrix.counts.is_cuda
+        assert terms.terms.dtype == torch.float64
+    assert found == []

@@ -1,8 +1,7 @@
-"""Chunks of a batch that stay in cache, and sums of the values that share a row."""
+"""Chunks of a batch that stay in cache."""
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 CHUNK = {"cpu": 2**20, "cuda": 2**26}
@@ -11,9 +10,6 @@ CHUNK = {"cpu": 2**20, "cuda": 2**26}
 PIXELS = {"cpu": 3 * 2**14, "cuda": 2**26}
 """Pixels a chunk at most, so that with few classes what each pixel needs stays small beside the
 logits; above 2^15, from where on torch shares an operation out among threads."""
-
-SPREAD = 256
-"""Places that a sum is spread over on a GPU, where additions to one place wait for each other."""
 
 At = tuple[slice, slice, slice]
 """Where a chunk lies in (N, C, P)."""
@@ -34,20 +30,3 @@ def chunks(z: Tensor) -> Iterator[At]:
     for i in range(0, n, images):
         for j in range(0, p, width):
             yield slice(i, i + images), slice(None), slice(j, j + width)
-
-
-def sums_by_row(values: Tensor, rows: Tensor, num_rows: int) -> Tensor:
-    """Sums (R,) in float64 of the values (P,) that share a row.
-
-    Args:
-        values: What to add up.
-        rows: Row of each value, int64 in [0, R).
-        num_rows: R.
-    """
-    spread = 1
-    if values.is_cuda:
-        spread = SPREAD
-        places = torch.arange(len(rows), device=rows.device).bitwise_and_(spread - 1)
-        rows = places.add_(rows, alpha=spread)
-    total = torch.zeros(num_rows * spread, dtype=torch.float64, device=values.device)
-    return total.index_add_(0, rows, values.double()).view(num_rows, spread).sum(1)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from seg.exact_sums import widest
 from seg.lightning_compat.torch_names import assert_async
 from seg.losses.checks import label_error
 from seg.losses.targets import class_ids, is_ignored
@@ -85,17 +86,20 @@ class IdRows:
 def divisor_of_ids(
     target: Tensor, weight: Tensor | None, num_classes: int, ignore_index: int
 ) -> Tensor | None:
-    """Σ of the weights of the pixels that count, a float64 scalar; None of probabilities.
+    """Σ of the weights of the pixels that count; None of probabilities.
+
+    Returns:
+        A scalar, float64 where the device has it.
 
     Raises:
         ValueError: As `IdRows.weight_sum`.
     """
     if target.is_floating_point():
         return None
-    if formula_only(target):
+    if formula_only(target) or widest(target.device) != torch.float64:
         ids, ignored = class_ids(target, num_classes, ignore_index)
         weights = ~ignored if weight is None else beside(weight, target)[ids] * ~ignored
-        return weights.sum(dtype=torch.float64)
+        return weights.sum().to(widest(target.device))
     dtype = torch.float32 if weight is None else weight.dtype
     return IdRows(target, weight, num_classes, dtype, ignore_index).weight_sum()
 

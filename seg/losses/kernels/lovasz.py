@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seg.exact_sums import widest
 from seg.losses.kernels.ranking import hardest_first
 from seg.losses.reduction import mean_of
 from seg.losses.targets import softmax_inputs
@@ -129,7 +130,8 @@ def jaccard_slopes(foreground: Tensor, dtype: torch.dtype) -> Tensor:
         foreground: What belongs to the class of each pixel (*, P), bool for ids.
         dtype: Of the result.
     """
-    q = foreground.to(torch.int64 if foreground.dtype == torch.bool else torch.float64)
+    hard = foreground.dtype == torch.bool
+    q = foreground.to(torch.int64 if hard else widest(foreground.device))
     missed = q.cumsum(-1)
     total = missed[..., -1:]
     rank = torch.arange(q.shape[-1], device=q.device)

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from seg.exact_sums import sums_by_row
 from seg.losses.checks import check_softmax_pair
-from seg.losses.kernels.chunks import At, chunks, flattened, sums_by_row
+from seg.losses.kernels.chunks import At, chunks, flattened
 from seg.losses.kernels.id_rows import IdRows
 
 
