@@ -59,6 +59,7 @@ def row(carriers: int, alone: float) -> tuple[float, float, float]:
         dense = drawn(rng, IMAGES, CLASSES, share, alone)
         iou = resampled_scores(counts_of(dense), [0], 1000, seed)["iou"]
         shown = (dense[..., 0] + dense[..., 2] > 0).sum(0)
+        iou[:, shown < 2] = 0  # nothing to say of these
         low, high = np.nanquantile(iou, (0.025, 0.975), axis=0)
         held[0] += ((low <= truth) & (truth <= high))[shown > 1].tolist()
         ends = expanded(iou, shown, fewest=2)
