@@ -12,7 +12,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from seg.constants import IGNORE_INDEX
-from seg.evaluation.image_counts import ImageCounter, ImageCounts
+from seg.evaluation.image_counter import ImageCounter
+from seg.evaluation.image_counts import ImageCounts
 from seg.evaluation.pixel_pairs import (
     check_ids,
     check_outside,

@@ -6,6 +6,7 @@ from typing import Any
 from seg.evaluation.image_scores import image_scores
 from seg.evaluation.intervals import Intervals
 from seg.evaluation.metrics import Scores
+from seg.evaluation.primitives import without_nan
 
 _OF_ALL = ("miou", "worst_class_iou", "fwiou", "pixel_accuracy")
 _OF_CLASSES = ("iou", "dice", "recall", "precision")
@@ -87,13 +88,3 @@ def per_class_records(
 
 def _interval_of(kind: str, intervals: Intervals | None) -> dict[str, Any]:
     return {} if intervals is None else {f"{kind}_interval": intervals.ends[kind].tolist()}
-
-
-def without_nan(value: Any) -> Any:
-    """A value of primitives, lists and dicts with None for NaN, and for an interval of NaN."""
-    if isinstance(value, dict):
-        return {key: without_nan(part) for key, part in value.items()}
-    if isinstance(value, list):
-        parts = [without_nan(part) for part in value]
-        return None if parts == [None, None] else parts
-    return None if value != value else value  # NaN is the only number unlike itself

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from seg.evaluation.records import without_nan
+from seg.evaluation.primitives import without_nan
 from seg.files import replacing, write_text
 from seg.report.terminal import UNDEFINED, print_table
 

@@ -53,6 +53,12 @@ def test_what_needs_no_library_is_answered_without_them(args):
     assert found & SLOW == set()
 
 
+def test_runs_are_compared_without_torch(tmp_path):
+    found = imported("compare", str(tmp_path), "other")
+    assert "seg.evaluation.comparison" in found
+    assert found & {"torch", "lightning", "torchmetrics"} == set()
+
+
 def test_a_run_has_imported_nothing_before_its_first_step_that_only_its_end_needs(tmp_path):
     callback = f"--trainer.callbacks+={__name__}.FirstStep"
     found = imported("fit", *SYNTHETIC, *LIGHT, callback, cwd=tmp_path)

@@ -68,7 +68,7 @@ def test_only_classes_that_occur_are_kept():
 
 def test_counts_that_were_fetched_from_the_device_in_between_are_the_same(monkeypatch):
     whole = counted(list(range(IMAGES)), 2).by_image
-    monkeypatch.setattr("seg.evaluation.image_counts._MOST_WAITING", 0)
+    monkeypatch.setattr("seg.evaluation.image_counter._MOST_WAITING", 0)
     parts = counted(list(range(IMAGES)), 2).by_image
     np.testing.assert_array_equal(whole.dense(), parts.dense())
     np.testing.assert_array_equal(whole.dense(3, 5), whole.dense()[3:5])

@@ -12,7 +12,7 @@ from seg.cli.parsers import CommandParser
 from seg.errors import InputError
 from seg.evaluation.comparison import Difference, difference, holm
 from seg.evaluation.image_counts import ImageCounts
-from seg.evaluation.records import without_nan
+from seg.evaluation.primitives import without_nan
 from seg.files import refuse_overwriting, replacing, write_text
 from seg.report.per_image import read_per_image
 from seg.report.tables import no_formula, read_per_class
