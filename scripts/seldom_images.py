@@ -14,8 +14,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from seg.data.synthetic import draw_picture
-
 COUNT = 512
 SHOWING = 26
 BOLT, CRACK = 3, 4
@@ -36,6 +34,8 @@ def main(folder: Path) -> None:
 
 def draw(generator: np.random.Generator, wanted: set[int]) -> tuple[NDArray[Any], NDArray[Any]]:
     """The next image, and its mask, whose rare classes are the wanted ones."""
+    from seg.data.synthetic import draw_picture  # here: who asks for help need not wait for torch
+
     while True:
         image, mask = draw_picture((128, 128), generator)
         if {c for c in (BOLT, CRACK) if (mask == c).any()} == wanted:

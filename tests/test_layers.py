@@ -1,6 +1,7 @@
 """Imports point one way: to lower layers, or to the same room."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -233,18 +234,6 @@ PUBLIC = {
     "seg.sharding": "ShardedStrategy",
     "seg.checkpoint": "load_module",
 }
-FIRST_OF_ALL = f"""
-import importlib, sys
-for path, name in {PUBLIC}.items():
-    for module in [module for module in sys.modules if module.split(".")[0] == "seg"]:
-        del sys.modules[module]
-    assert getattr(importlib.import_module(path), name).__module__ != path, path
-"""
-
-
-@pytest.mark.slow
-def test_a_public_path_leads_to_what_lies_in_a_room_whatever_is_imported_before():
-    subprocess.run([sys.executable, "-c", FIRST_OF_ALL], cwd=ROOT, check=True)
 
 
 def test_albumentations_is_imported_in_one_file_so_that_it_can_be_replaced():
@@ -260,12 +249,13 @@ def test_no_module_is_called_utils():
     assert [str(path) for path in PACKAGE.rglob("*") if path.stem in {"utils", "helpers"}] == []
 
 
-NO_NETWORK = """
-import importlib, pkgutil, socket
+IMPORTS = f"""
+import gc, importlib, json, pkgutil, socket, sys
+gc.disable()
 asked = []
 def refuse(name):
     def call(*args, **kwargs):
-        asked.append((name, args[-1] if name == "connect" else args[:2]))
+        asked.append([name, repr(args[-1] if name == "connect" else args[:2])])
         raise OSError("no network in this test")
     return call
 socket.getaddrinfo = refuse("getaddrinfo")
@@ -275,15 +265,33 @@ import seg.cli
 for module in pkgutil.walk_packages(seg.__path__, "seg."):
     if module.name != "seg.__main__":
         importlib.import_module(module.name)
-raise SystemExit(f"asked for {asked}" if asked else 0)
+leads = {{}}
+for path, name in {PUBLIC}.items():  # each as the first of the package
+    for module in [module for module in sys.modules if module.split(".")[0] == "seg"]:
+        del sys.modules[module]
+    leads[path] = getattr(importlib.import_module(path), name).__module__
+print(json.dumps([asked, leads]))
 """
 
 
-@pytest.mark.slow
-def test_importing_the_package_asks_the_network_for_nothing():
+@pytest.fixture(scope="module")
+def imports():
+    """Where imports of a new process asked the network, and where the public paths led it."""
     # What someone may have set to keep the libraries quiet must not be needed.
     quiet = {"NO_ALBUMENTATIONS_UPDATE", "HF_HUB_OFFLINE"}
     environment = {key: value for key, value in os.environ.items() if key not in quiet}
-    command = [sys.executable, "-c", NO_NETWORK]
+    command = [sys.executable, "-c", IMPORTS]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_importing_the_package_asks_the_network_for_nothing(imports):
+    assert imports[0] == []
+
+
+@pytest.mark.slow
+def test_a_public_path_leads_to_what_lies_in_a_room_whatever_is_imported_before(imports):
+    assert imports[1].keys() == PUBLIC.keys()
+    assert [path for path, module in imports[1].items() if module == path] == []
