@@ -141,16 +141,16 @@ def recipes(options: argparse.Namespace) -> dict[str, list[str]]:
     if not advice.exists():
         seg(["audit", *data(options), "--output", str(folder)], folder.with_suffix(".log"))
     rows = {name: list(args) for name, args in PLAIN.items()}
-    settings: dict[str, Any] = yaml.safe_load(advice.read_text())
+    settings: dict[str, Any] = yaml.safe_load(advice.read_text(encoding="utf-8"))
     rows["recommended"] = ["-c", str(advice)]
     if "resize" in settings.get("data", {}):  # what larger images do for a plain loss
         larger = {key: settings["data"][key] for key in ("resize", "crop_size")}
         path = folder / "larger_images.yaml"
-        path.write_text(yaml.safe_dump({"data": larger}, sort_keys=False))
+        path.write_text(yaml.safe_dump({"data": larger}, sort_keys=False), encoding="utf-8")
         rows["Dice in larger images"] = [*PLAIN["Dice"], "-c", str(path)]
     for name, changed in ablations(settings).items():
         path = folder / f"{name.replace(' ', '_')}.yaml"
-        path.write_text(yaml.safe_dump(changed, sort_keys=False))
+        path.write_text(yaml.safe_dump(changed, sort_keys=False), encoding="utf-8")
         rows[name] = ["-c", str(path)]
     return rows
 
@@ -221,7 +221,7 @@ def train(options: argparse.Namespace, name: str, seed: int, args: list[str]) ->
 def seg(args: list[str], log: Path) -> None:
     """Runs a command of `seg` in a process of its own."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         command = [sys.executable, "-m", "seg", *args]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         status = subprocess.run(command, cwd=ROOT, stdout=file, stderr=file, env=environment)
@@ -231,9 +231,9 @@ def seg(args: list[str], log: Path) -> None:
 
 def validated(options: argparse.Namespace, run: Path) -> Scores:
     """The scores of the last epoch."""
-    with (run / "version_0/metrics.csv").open() as file:
+    with (run / "version_0/metrics.csv").open(encoding="utf-8") as file:
         row = [row for row in csv.DictReader(file) if row.get("val/miou")][-1]
-    audit = json.loads((options.output / "audit/audit.json").read_text())
+    audit = json.loads((options.output / "audit/audit.json").read_text(encoding="utf-8"))
     pixels = {c["name"]: c["pixels"] for c in audit["splits"]["train"]["classes"]}
     return Scores({name: float(row[f"val/iou/{name}"] or "nan") for name in pixels}, pixels)
 

@@ -65,7 +65,9 @@ def _content(text: str) -> Any:
 def _value_in(config: str, key: str) -> list[str]:
     """What a configuration, a file or the YAML itself, has for a key."""
     try:
-        value = _content(Path(config).read_text() if os.path.isfile(config) else config)
+        value = _content(
+            Path(config).read_text(encoding="utf-8") if os.path.isfile(config) else config
+        )
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return []  # the parser says what is wrong with it
     for part in key.split("."):

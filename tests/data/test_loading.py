@@ -29,18 +29,30 @@ def test_an_error_within_a_validation_ends_a_run_that_has_workers(camvid_like, t
 
 
 AS_ON_WINDOWS = """
-import signal
-del signal.SIGUSR1, signal.pthread_sigmask
+import importlib, multiprocessing, os, pkgutil, signal, sys
+import albumentations, lightning.pytorch.cli, torchvision  # these ask which system it is
+from multiprocessing import resource_tracker
+resource_tracker.ensure_running()  # where there is a fork, a spawn needs it
 of_torch = signal.SIGKILL, signal.SIGCHLD
-del signal.SIGKILL, signal.SIGCHLD
-from seg.cli.app import main
+for name in ("SIGUSR1", "SIGUSR2", "SIGHUP", "SIGKILL", "SIGCHLD", "pthread_sigmask"):
+    delattr(signal, name)
+for name in ("fork", "getuid", "killpg", "O_DIRECTORY", "sched_getaffinity", "statvfs", "uname"):
+    if hasattr(os, name):  # macOS has not all of them either
+        delattr(os, name)
+sys.modules |= dict.fromkeys(("fcntl", "grp", "pwd", "resource", "termios"))
+import seg.cli.app
+for module in pkgutil.walk_packages(seg.__path__, "seg."):
+    if module.name != "seg.__main__":
+        importlib.import_module(module.name)
 signal.SIGKILL, signal.SIGCHLD = of_torch
-raise SystemExit(main({args}))
+multiprocessing.set_start_method("spawn")
+raise SystemExit(seg.cli.app.main({args}))
 """
 
 
-def test_a_run_with_workers_needs_no_signal_that_windows_lacks(tmp_path):
-    args = ["fit", *SYNTHETIC, *LIGHT, "--data.num_workers=1"]
+def test_modules_and_a_run_with_spawned_workers_need_nothing_that_windows_lacks(tmp_path):
+    train_only = ["--trainer.limit_val_batches=0", "--checkpoint.monitor=train/loss"]
+    args = ["fit", *SYNTHETIC, *LIGHT, *train_only, "--checkpoint.mode=min", "--data.num_workers=1"]
     command = [sys.executable, "-c", AS_ON_WINDOWS.format(args=args)]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
     assert list(tmp_path.rglob("last.ckpt"))
