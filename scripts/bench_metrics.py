@@ -1,13 +1,15 @@
 """Time of an update of the confusion counts, as a share of torchmetrics' MulticlassJaccardIndex.
 
 python scripts/bench_metrics.py: 8 masks of 512 × 512 of 19 classes, 255 included, on one thread.
+It is the CPU's time, which other processes do not lengthen; on a GPU that of the clock.
 """
 
 import argparse
+import time
 from statistics import median
 
 import torch
-from bench_measure import interleaved, machine
+from bench_measure import machine, seconds
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from seg.evaluation.metrics import ConfusionMatrix
@@ -43,16 +45,21 @@ def main() -> None:
     ours = ConfusionMatrix(given.classes).to(device)
     by_image = ConfusionMatrix(given.classes).to(device)
     theirs = MulticlassJaccardIndex(given.classes, ignore_index=255).to(device)
-    long = label.long(), truth.long()  # it takes no uint8 mask with 255 as fast
+    long = label.long(), truth.long()
     calls = {
         "MulticlassJaccardIndex, defaults": lambda: theirs.update(label, truth),
         "the same of int64 labels": lambda: theirs.update(*long),
         "ConfusionMatrix": lambda: ours.update(label, truth),
         "ConfusionMatrix, counts of each image": lambda: by_image.update(label, truth, NAMES),
     }
-    for call in calls.values():
-        call()
-    times = interleaved(calls, dict.fromkeys(calls, given.rounds), device)
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(given.rounds + 1):
+        for name, call in calls.items():
+            start = time.process_time()
+            spent = seconds(call, device)
+            if device.type == "cpu":
+                spent = time.process_time() - start
+            times[name] += [spent] if number else []  # the first makes it warm
     print(f"{machine(device)}; 8 × {given.side} × {given.side}, {given.classes} classes")
     first = median(times["MulticlassJaccardIndex, defaults"])
     for name, found in times.items():

@@ -59,6 +59,32 @@ def test_many_classes_do_not_overflow_small_dtypes() -> None:
     assert torch.equal(confusion_matrix(ids, ids, 250), torch.eye(250, dtype=torch.int64))
 
 
+@pytest.mark.parametrize(
+    ("classes", "ignore_index"), [(CLASSES, 255), (CLASSES, 2), (256, -1), (256, 255), (300, 255)]
+)
+def test_bytes_are_counted_as_wider_integers_are(classes: int, ignore_index: int) -> None:
+    ids = torch.randint(
+        0, min(classes, 256), (2, 3, 40), generator=torch.Generator().manual_seed(0)
+    )
+    if classes == CLASSES:
+        ids[0].masked_fill_(ids[0] == 1, ignore_index)
+    prediction, target = ids[1].clamp(max=classes - 1), ids[0]
+    how = classes, ignore_index
+    counts = confusion_matrix(prediction.byte(), target.byte(), *how)
+    assert counts.dtype == torch.int64
+    assert torch.equal(counts, confusion_matrix(prediction, target, *how))
+
+
+def test_a_wrong_id_among_bytes_is_refused() -> None:
+    prediction, target = (ids.byte() for ids in sample())
+    target[1, 2, 3] = 5
+    with pytest.raises(ValueError, match=r"target holds 5\b.*0\.\.4 nor ignore_index 255"):
+        confusion_matrix(prediction, target, CLASSES)
+    target[1, 2, 3], prediction[1, 2, 3] = 4, 5
+    with pytest.raises(ValueError, match=r"prediction holds 5\b"):
+        confusion_matrix(prediction, target, CLASSES)
+
+
 def test_rows_are_the_truth_and_columns_the_prediction() -> None:
     counts = confusion_matrix(torch.tensor([1, 1, 0]), torch.tensor([0, 0, 255]), 2)
     assert counts.tolist() == [[0, 2], [0, 0]]
