@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 600.0
 """Seconds after which a process that hangs is ended; no test waits for them to pass."""
 
@@ -77,10 +79,10 @@ class Run:
 
 
 def start(*args: Any, cwd: Path, **environment: str) -> Run:
-    """Start `seg` with these arguments."""
+    """Start `seg` with these arguments; ranks that it starts itself are Python anew."""
     output = cwd / f"output_{time.monotonic_ns()}.txt"
     output.touch()
-    settings = {"OMP_NUM_THREADS": "1", **environment}
+    settings = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
     given = ([str(arg) for arg in args], str(cwd), str(output), settings)
     process = context().Process(target=_main, args=given)
     process.start()
@@ -185,4 +187,6 @@ def _main(args: Sequence[str], cwd: str, output: str, environment: dict[str, str
     rank = environment.get("RANK") or environment.get("SLURM_PROCID", "0")
     rank_zero_only.rank = int(rank)  # else read as lightning is imported
     torch.set_num_threads(1)
+    # of what Lightning makes the command of a rank that it starts
+    sys.argv, sys.modules["__main__"].__spec__ = ["seg", *args], find_spec("seg.__main__")
     sys.exit(main(args))

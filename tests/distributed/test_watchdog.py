@@ -13,7 +13,7 @@ import pytest
 
 from seg.errors import InputError, describe
 from tests.conftest import LIGHT, SMALL, SYNTHETIC
-from tests.processes import LIMIT, free_port, start_ranks
+from tests.processes import LIMIT, free_port, start, start_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -115,8 +115,9 @@ def test_an_image_that_only_one_rank_reads_ends_the_run_with_its_name_and_status
     strategy, cut, tmp_path
 ):
     ranks = ["--trainer.devices=2", f"--trainer.strategy={strategy}"]
-    status, lines = end_of(seg("fit", *cut, *ranks, cwd=tmp_path))
-    assert status == 2
+    run = start("fit", *cut, *ranks, cwd=tmp_path)
+    assert run.wait() == 2, run.text
+    lines = run.text.splitlines()
     (own,) = [line for line in lines if line.startswith("seg: error: ")]
     (told,) = [line for line in lines if line.startswith("seg: rank 1 on ")]
     for line in (own, told):

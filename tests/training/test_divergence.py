@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import lightning as L
@@ -23,7 +21,7 @@ from seg.prediction.program import export
 from seg.training.divergence import INTERVAL, Divergence, _Step, non_finite
 from tests.cli.test_app import CONFIGS, run_of, seg
 from tests.conftest import SMALL, SYNTHETIC, write_pairs
-from tests.processes import LIMIT, start, start_ranks
+from tests.processes import start, start_ranks
 
 pytestmark = pytest.mark.slow
 
@@ -207,15 +205,12 @@ def test_ranks_agree_on_the_images_of_a_validation_that_only_one_of_them_saw(tmp
 
 
 def test_processes_that_lightning_starts_end_with_one_line_and_the_status_of_an_error(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     more = [*POISONED, "--trainer.devices=2", "--trainer.strategy=ddp"]
-    command = [sys.executable, "-m", "seg", "fit", *RUN, *more]
-    run = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=LIMIT
-    )
-    assert run.returncode == 2, run.stderr
-    assert run.stderr.count("seg: error: the loss was nan in 3 optimiser steps") == 1
-    assert "Traceback" not in run.stderr
+    run = start("fit", *RUN, *more, cwd=tmp_path)
+    assert run.wait() == 2, run.text
+    assert "Starting with 2 processes" in run.text
+    assert run.text.count("seg: error: the loss was nan in 3 optimiser steps") == 1
+    assert "Traceback" not in run.text
 
 
 def test_a_signal_saves_no_weights_that_are_not_finite(tmp_path):
