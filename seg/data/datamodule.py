@@ -31,6 +31,7 @@ from seg.data.settings import (
     refuse_unused,
     resolve_class_colors,
     resolve_class_names,
+    resolve_shown_channels,
 )
 from seg.data.sources import AnyDataset, FileSource, OwnSource, Source, SyntheticSource
 
@@ -68,6 +69,8 @@ class SegmentationDataModule(L.LightningDataModule):
         allow_empty_classes: Whether to train, with a warning, though no training mask has a pixel
             of some class, or most of them are ignored throughout.
         in_channels: Channels of the images.
+        shown_channels: Which channels are red, green and blue in pictures, such as [3, 2, 1]. Left
+            out, the first three.
         image_range: Low and high value, [low, high], that become 0 and 255 in images deeper than
             8 bits. Left out, the full range of their type.
         exif_orientation: apply, the default, turns images upright by their EXIF data; or ignore.
@@ -117,6 +120,7 @@ class SegmentationDataModule(L.LightningDataModule):
         color_tolerance: float | None = None,
         allow_empty_classes: bool = False,
         in_channels: int = 3,
+        shown_channels: list[int] | None = None,
         image_range: list[float] | None = None,
         exif_orientation: ExifPolicy | None = None,
         resize: list[int] | None = None,
@@ -159,6 +163,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.num_classes = len(self.class_names)
         self.class_colors = resolve_class_colors(root, class_colors, dataset)
         self.root, self.in_channels = root, in_channels
+        self.shown_channels = resolve_shown_channels(in_channels, shown_channels)
         self.splits = {role: splits[f"{role}_split"] for role in ("train", "val", "test")}
         self.resize = resize
         self.sampler = sampler
@@ -221,10 +226,7 @@ class SegmentationDataModule(L.LightningDataModule):
             step.sources = Components.of(scan, classes, read, self._transform.resize)
         draw = None if self.sampler is None else partial(self.sampler.draw, self.scan("train"))
         sampler = TrainBatchSampler(
-            len(self._datasets["train"]),
-            self.batch_size,
-            *place_of(self.trainer),
-            self.seed,
+            *(len(self._datasets["train"]), self.batch_size, *place_of(self.trainer), self.seed),
             draw,
             None if self.sampler is None else repr(self.sampler),
             repeat=getattr(self.trainer, "overfit_batches", 0) > 0,

@@ -109,6 +109,26 @@ def refuse_unused(
         raise InputError(f"{', '.join(changed)} has no effect here; {remedy} or leave it out.")
 
 
+def resolve_shown_channels(in_channels: int, given: Sequence[int] | None) -> list[int]:
+    """Which channels of an image are red, green and blue in pictures.
+
+    Args:
+        in_channels: Channels of the images.
+        given: As configured; left out, the first three, or of one or two the first as grey.
+
+    Raises:
+        InputError: If they are not three of the channels.
+    """
+    if given is None:
+        return [0, 1, 2] if in_channels >= 3 else [0, 0, 0]
+    if len(given) != 3 or not all(0 <= channel < in_channels for channel in given):
+        raise InputError(
+            f"data.shown_channels {list(given)}: expected three of 0 to {in_channels - 1}, the "
+            f"channels of data.in_channels {in_channels}, for red, green and blue."
+        )
+    return list(given)
+
+
 def check_counts(least: int, **counts: int) -> None:
     """Refuse options, by name, that are below the least number that they can be."""
     for name, count in counts.items():

@@ -70,6 +70,7 @@ class RunReport(L.Callback):
         """Number of the preview of an image, by its index in the split; None before the choice."""
         self._batches: list[list[int]] = []
         """Indices of the images of this rank's batches."""
+        self._shown_channels: list[int] | None = None
         self._pictured: dict[int, tuple[str, Tensor, Tensor, Tensor]] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -127,6 +128,7 @@ class RunReport(L.Callback):
         if not (self.previews and known and isinstance(sampler, EvaluationBatchSampler)):
             return
         self._batches, chosen = sampler.batches, []
+        self._shown_channels = data.shown_channels
         if trainer.is_global_zero:
             judged = [i for batches in sampler.of_ranks for b in batches[: limits[0]] for i in b]
             # what is wrong with a mask, the evaluation says
@@ -222,9 +224,16 @@ class RunReport(L.Callback):
             shown = image.permute(1, 2, 0).numpy()
             # the network may have seen the image at another size than its mask's
             shown = resize_image(shown, (truth.shape[0], truth.shape[1]))
-            ids = truth.numpy(), prediction.numpy()
             path = self.folder / "previews" / f"{number}_{Path(name).name}.png"
-            write_preview(path, shown, *ids, class_colors(module), module.class_names)
+            write_preview(
+                path,
+                shown,
+                truth.numpy(),
+                prediction.numpy(),
+                class_colors(module),
+                module.class_names,
+                self._shown_channels,
+            )
 
     def _write_figures(self, scores: Scores, module: SegmentationModule) -> None:
         if self.folder is not None and self.provenance is not None:
