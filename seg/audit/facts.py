@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from seg.data import DataError, SegmentationDataModule, SegmentationDataset
 from seg.data.files.palettes import disagreement
+from seg.data.scan.chosen_images import images_of_rare_classes
 from seg.data.scan.empty_classes import nothing_to_learn
 from seg.data.scan.table import Scan
 
@@ -18,6 +20,9 @@ ROLES = ("train", "val", "test")
 Facts = dict[str, Any]
 
 _File = tuple[str, Path]  # a split, and an image in it
+
+_SAMPLES = 8
+"""Training images to look at, and of how many of the rarest classes."""
 
 _PART = 4096  # bytes; what a disk reads at a time
 
@@ -33,9 +38,11 @@ def audit_data(
 
     Returns:
         `{"splits": {name: facts}, "not_found": {name: message}, "duplicates": [[name, name]],
-        "palettes": [message], "nothing_to_learn": [message]}`, of which the facts are those of
-        `split_facts`, and the messages say where palettes differ, if they do, and why nothing, or
-        nothing of a class, can be learnt from the training masks.
+        "palettes": [message], "nothing_to_learn": [message], "samples": [sample]}`, of which the
+        facts are those of `split_facts`, and the messages say where palettes differ, if they do,
+        and why nothing, or nothing of a class, can be learnt from the training masks. Samples are
+        training images that show the rarest classes: `index`, `image` (its name), and the names of
+        the classes that it is the `best_of`.
 
     Raises:
         DataError: If the training split cannot be found, or files of a split have other faults
@@ -46,6 +53,7 @@ def audit_data(
     images: dict[str, Sequence[Path]] = {}
     masks: list[tuple[Sequence[Path], Scan]] = []
     unsettled: list[str] = []
+    samples: list[Facts] = []
     for role in ROLES:
         name = data.splits[role]
         try:
@@ -59,6 +67,8 @@ def audit_data(
         splits[name] = split_facts(
             scan, data.class_names, data.crop_in_image, [str(fault) for fault in faults.values()]
         )
+        if role == "train":
+            samples = _samples(dataset, scan, data.class_names)
         if role == "train" and not faults and not data.allow_empty_classes:
             unsettled = nothing_to_learn(dataset, scan, data.class_names)
         elif role == "train" and len(faults) == len(dataset):
@@ -72,6 +82,7 @@ def audit_data(
         "duplicates": _duplicates(images),
         "palettes": _palettes(masks),
         "nothing_to_learn": unsettled,
+        "samples": samples,
     }
 
 
@@ -125,6 +136,25 @@ def split_facts(
         "sizes": _size_facts(scan.sizes[read], crop_size),
         "unreadable": list(faults),
     }
+
+
+def _samples(dataset: Any, scan: Scan, class_names: Sequence[str]) -> list[Facts]:
+    """Images in which each of the rarest classes that occur can be seen."""
+    total = scan.pixels.sum(0)
+    rare = [c for c in np.argsort(total, kind="stable") if total[c]][:_SAMPLES]
+    pixels = scan.pixels[:, rare]
+    shows = np.flatnonzero(pixels.any(1)).tolist()
+    chosen = images_of_rare_classes(replace(scan, pixels=pixels), shows, _SAMPLES)
+    shares = pixels[chosen] / scan.sizes[chosen].prod(1, dtype=np.int64, keepdims=True)
+    best_of: dict[int, list[str]] = {index: [] for index in chosen}
+    for c, place in zip(rare, shares.argmax(0) if chosen else (), strict=True):
+        best_of[chosen[place]].append(class_names[c])
+    return [
+        {"index": index, "image": str(dataset.pairs.names[index]), "best_of": best_of[index]}
+        if isinstance(dataset, SegmentationDataset)
+        else {"index": index, "image": f"sample {index}", "best_of": best_of[index]}
+        for index in chosen
+    ]
 
 
 def _size_facts(sizes: Any, crop_size: Callable[[tuple[int, int]], tuple[int, int]]) -> Facts:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from seg.audit.notation import percent
+
 _BALANCED = 3.0
 """Ratio of most to least pixels of a class up to which nothing is to be balanced."""
 
@@ -76,12 +78,13 @@ def _loss(facts: Mapping[str, Any]) -> Recommendation:
         "class_path": "seg.losses.CompoundLoss",
         "init_args": {"parts": parts, "weights": {"cross_entropy": 1.0, "tversky": 1.0}},
     }
-    name = _rarest(facts)["name"]
+    rarest = _rarest(facts)
     return Recommendation(
         {"model": {"loss": loss}},
         {
-            "loss": f"cross-entropy + Tversky: {name} has 1/{ratio:,.0f} of the most frequent "
-            "class's pixels; in Tversky each class counts alike, and what is missed counts more",
+            "loss": f"cross-entropy + Tversky: {rarest['name']} has {percent(rarest['share'])} of "
+            f"the pixels, {ratio:,.0f} times fewer than the most frequent class; in Tversky each "
+            "class counts alike, and what is missed counts more",
             "policy": f"{policy}: weights up to {ratio**0.5:,.0f} times apart; 1/f would put them "
             f"{ratio:,.0f} times apart, and the frequent classes would pay",
             "gamma": f"{_TVERSKY['gamma']} in Tversky: the worse a class overlaps, the more it "
@@ -97,7 +100,7 @@ def _sampler(facts: Mapping[str, Any]) -> Recommendation:
     if not seldom:
         least = min(shown, key=lambda c: c["images"], default=None)
         reason = "no class" if least is None else f"{least['name']}, the least shown, is in"
-        share = "" if least is None else f" {least['images'] / images:.0%} of the images"
+        share = "" if least is None else f" {percent(least['images'] / images)} of the images"
         return Recommendation({}, {"sampler": f"uniform: {reason}{share}"})
     worst = min(seldom, key=lambda c: c["images"])
     sampler = {
@@ -123,7 +126,9 @@ def _crop(
     smaller = sizes["smaller_than_crop"]
     size = list(crop_size)
     if smaller <= facts["images"] / 2:
-        reason = f"{size[0]} × {size[1]}, as set: it covers {sizes['crop_share']:.0%} of an image"
+        reason = (
+            f"{size[0]} × {size[1]}, as set: it covers {percent(sizes['crop_share'])} of an image"
+        )
         return Recommendation({}, {"crop": reason})
     fitting = [min(c, _down(m)) for c, m in zip(crop_size, sizes["median"], strict=True)]
     reason = (

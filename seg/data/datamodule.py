@@ -165,12 +165,10 @@ class SegmentationDataModule(L.LightningDataModule):
         self.root, self.in_channels = root, in_channels
         self.shown_channels = resolve_shown_channels(in_channels, shown_channels)
         self.splits = {role: splits[f"{role}_split"] for role in ("train", "val", "test")}
-        self.resize = resize
-        self.sampler = sampler
+        self.resize, self.sampler = resize, sampler
         self.crops_per_image = crops_per_image
         self.batch_size, self.eval_batch_size, self.seed = batch_size, eval_batch_size, seed
-        self.num_workers = num_workers
-        self.predict, self.group = predict, group
+        self.num_workers, self.predict, self.group = num_workers, predict, group
         self.allow_empty_classes = allow_empty_classes
         self.predict_output: Path | None = None
         """Where `PredictionWriter` writes: that is no input, and images may be unreadable then."""

@@ -13,6 +13,7 @@ from seg.data import SegmentationDataModule, SegmentationDataset
 from seg.data.augment.cropping import resize_image
 from seg.data.groups import check_groups, group_of
 from seg.data.sampling.batch_samplers import EvaluationBatchSampler
+from seg.data.scan.chosen_images import images_of_rare_classes
 from seg.errors import NonFiniteError
 from seg.evaluation.intervals import intervals
 from seg.evaluation.metrics import Scores
@@ -22,7 +23,6 @@ from seg.lifecycle.run_checkpoint import RunCheckpoint
 from seg.lifecycle.stopped import Stopped
 from seg.module import SegmentationModule
 from seg.prediction.label_images import class_colors
-from seg.report.chosen_images import images_of_rare_classes
 from seg.report.per_image import write_per_image
 from seg.report.previews import write_preview
 from seg.report.provenance import Provenance, write_provenance

@@ -1,6 +1,6 @@
 """Every figure of an audit against masks whose counts are known in closed form."""
 
-import html.parser
+import html
 import json
 
 import numpy as np
@@ -9,12 +9,15 @@ import yaml
 from PIL import Image
 
 from seg.audit import audit_data, recommend
-from seg.audit.page import audit_page, bars
+from seg.audit.notation import percent
 from seg.cli.data_parser import OF_A_RUN
 from seg.data import SegmentationDataModule
 from seg.errors import InputError
+from seg.prediction.palette import default_colors
 from tests.cli.test_app import seg
 from tests.conftest import SMALL
+from tests.report.test_audit_page import Page
+from tests.report.test_sample_pictures import opened
 
 NAMES = ["ground", "plate", "crack", "ghost"]
 
@@ -254,60 +257,44 @@ def test_what_is_recommended_is_what_fit_takes(files, root, tmp_path):
     assert seg("fit", *SMALL, *data, *steps) == 0
 
 
-class Texts(html.parser.HTMLParser):
-    """All text of a page, and its tags, which must all be closed."""
-
-    def __init__(self):
-        super().__init__()
-        self.texts, self.open, self.rects = [], [], 0
-
-    def handle_starttag(self, tag, attributes):
-        self.rects += tag == "rect"
-        if tag not in ("meta", "line", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if self.open and tag == self.open[-1]:
-            self.open.pop()
-
-    def handle_data(self, data):
-        self.texts.append(data)
-
-
-def parsed(text):
-    page = Texts()
-    page.feed(text)
-    assert page.open == []
-    return page
-
-
-def test_the_page_shows_every_split_and_asks_no_other_host(files):
+def test_the_page_has_the_figures_of_the_json_and_pictures_of_each_rare_class(files, root):
+    facts = json.loads((files[1] / "audit.json").read_text())
     text = (files[1] / "audit.html").read_text()
-    page = parsed(text)
-    assert {"train", "val", *NAMES} <= set(page.texts)
-    assert page.rects == 2 * 3 * len(NAMES)
-    assert "http" not in text
+    page = Page(text)
+    splits = facts["splits"].values()
+    for row in page.tables["classes"][2:]:
+        of_class = [split["classes"][int(row[1])] for split in splits]
+        assert row[0] == of_class[0]["name"]
+        shares, images = ([c[key] for c in of_class] for key in ("share", "images"))
+        assert row[2:] == [*map(percent, shares), *map(str, images)]
+    assert len(page.tables["classes"]) == 2 + len(NAMES)
+    assert {str(root), "val: no pixel of plate, crack, ghost"} <= {*page.texts}
+    assert any(text.startswith("seg audit --data.root") for text in page.texts)
+    # ground, plate and crack occur; all are seen best in one image each
+    assert [sample["image"] for sample in facts["samples"]] == ["a", "b"]
+    shown = [name for sample in facts["samples"] for name in sample["best_of"]]
+    assert sorted(shown) == ["crack", "ground", "plate"]
+    assert len(page.pictures) == 4
+    masks = [opened(p["src"], "png") for p in page.pictures if p["class"] == "mask"]
+    first, second = two_masks(np.uint8)
+    for mask, ids in zip(masks, (first, second), strict=True):
+        for class_id, color in enumerate(default_colors(len(NAMES))):
+            np.testing.assert_array_equal((mask == color).all(2), ids == class_id)
 
 
-def test_names_are_shown_letter_by_letter():
-    page = parsed(bars("<b>", ["<script>", "a & b"], [0.5, None]))
-    assert {"<b>", "<script>", "a & b"} <= set(page.texts)
-
-
-def test_bars_are_as_long_as_the_logarithm_of_their_values():
-    text = bars("share", ["a", "b", "c"], [1.0, 0.1, 0.01])
-    widths = [float(part.split('"')[0]) for part in text.split('y="3" width="')[1:]]
-    widths += [float(part.split('"')[0]) for part in text.split('y="25" width="')[1:]]
-    widths += [float(part.split('"')[0]) for part in text.split('y="47" width="')[1:]]
-    assert widths == [560.0, 280.0, 0.0]
-
-
-def test_a_page_of_data_without_faults_and_of_one_that_was_not_found(root):
-    facts = audit(root)
-    facts |= {"recommendation": {"loss": "because"}, "nothing_to_learn": []}
-    assert "not audited" in audit_page(facts)
-    facts["not_found"] = {}
-    assert "not audited" not in audit_page(facts)
+def test_of_many_images_those_are_shown_that_have_the_rarest_classes(tmp_path):
+    for i in range(40):
+        mask = np.zeros((16, 16), np.uint8)
+        mask[:4] = 1
+        if i in (9, 31):
+            mask[15, : i // 9] = 2 + (i == 31)  # 1 pixel of crack, 3 of ghost
+        write(tmp_path, "train", f"{i:02}", mask, i)
+    samples = audit(tmp_path)["samples"]
+    assert len(samples) == 8
+    best = {name: sample["image"] for sample in samples for name in sample["best_of"]}
+    assert (best["crack"], best["ghost"]) == ("09", "31")
+    assert set(best) == set(NAMES)
+    assert [sample["index"] for sample in samples] == [int(s["image"]) for s in samples]
 
 
 def test_palettes_that_differ_between_splits_are_named_with_two_files_and_the_remedy(

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from seg.cli import app as cli
+from seg.data.scan.chosen_images import images_of_rare_classes
 from seg.data.scan.components import find_regions
 from seg.data.scan.table import Scan
-from seg.report.chosen_images import images_of_rare_classes
 from tests.conftest import LIGHT, SMALL, write_pairs
 
 
