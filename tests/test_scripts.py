@@ -4,11 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
+import seg
+from seg.data import SyntheticDataset
 from seg.report.tables import write_per_class
+from tests.lifecycle.test_old_checkpoints import CHECKPOINT
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 CPU = torch.device("cpu")
@@ -146,3 +151,41 @@ def test_a_script_without_its_arguments_says_which_it_wants(script):
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 2
     assert "required: " in found.stderr and "FOLDER" in found.stderr
+
+
+@pytest.fixture(scope="module")
+def drawing():
+    spec = importlib.util.spec_from_file_location("drawing", SCRIPTS / "draw_comparison.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_drawn_row_has_the_colours_of_the_mask_and_of_what_each_network_says(drawing):
+    module = seg.load(CHECKPOINT)
+    image, mask = SyntheticDataset("test", 1, (64, 64)).draw(0)
+    panels = drawing.row(image, mask, {"one": module, "other": module})
+    assert list(panels) == ["image", "mask", "one", "other"]
+    assert np.array_equal(panels["image"], image)
+    colors = np.array(module.class_colors)
+    assert (panels["mask"][mask == 255] == 255).all() and (mask == 255).any()
+    assert np.array_equal(panels["mask"][mask < 255], colors[mask[mask < 255]])
+    labels = module.labels(torch.from_numpy(image).permute(2, 0, 1)[None])[0].numpy()
+    assert np.array_equal(panels["one"], colors[labels])
+    assert np.array_equal(panels["one"], panels["other"])
+
+
+def test_a_drawn_comparison_has_a_row_for_each_image_of_the_run_s_data(
+    drawing, tmp_path, monkeypatch
+):
+    sizes = []
+    for images in (["0"], ["0", "1"]):
+        target = tmp_path / f"{len(images)}.png"
+        options = ["--split", "val", "--images", *images, "--output", str(target)]
+        monkeypatch.setattr(sys, "argv", ["draw_comparison.py", f"one={CHECKPOINT}", *options])
+        drawing.main()
+        with Image.open(target) as picture:
+            assert picture.mode == "RGB"
+            sizes.append(picture.size)
+    (width, one), (same, two) = sizes
+    assert width == same and two - one == pytest.approx(100 * drawing.INCHES, abs=1)
