@@ -35,6 +35,9 @@ napoleon_google_docstring = True
 
 html_theme = "pydata_sphinx_theme"
 html_title = "seg"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_sidebars = {page: [] for page in ("start", "faq", "notebooks/*")}  # nothing lies below them
 html_theme_options = {"show_prev_next": False, "navigation_with_keys": False}
 
 if "SEG_DOCS_OFFLINE" not in os.environ:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from configuration_examples import EXAMPLES  # beside this file
+
 from seg.cli.command_table import COMMANDS
 
 FOLDER = Path(__file__).parent / "reference"
@@ -46,25 +48,26 @@ def options(text: str) -> dict[str, str]:
 
 
 def row(key: str, said: str) -> str:
-    """A line of the table: key, default, meaning."""
+    """A line of the table: key, default, example, meaning."""
     match = DEFAULT.search(said)
     default = "" if match is None or match[1] is None else f"`{match[1]}`"
     meaning = said if match is None else said[: match.start()].strip()
-    cells = (f"`{key}`", default, meaning)
+    example = f"`{EXAMPLES[key]}`" if key in EXAMPLES else default
+    cells = (f"`{key}`", default, example, meaning)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def configuration() -> str:
     """Every key of the YAML, its default and what it does."""
     parts = [
-        "# Configuration\n\nEvery key of a YAML file of `seg fit`, with its default. On the "
-        "command line a key is an option: `--data.crop_size [256,256]`. `seg fit -c FILE "
+        "# Configuration\n\nEvery key of a YAML file of `seg fit`, with default and example. "
+        "On the command line a key is an option: `--data.crop_size [256,256]`. `seg fit -c FILE "
         "--print_config` prints what a run would use.\n"
     ]
     keys = options(help_text("fit", "--help-all"))
     for prefix, title in GROUPS.items():
         own = [k for k in keys if (k.split(".")[0] if "." in k else "") == prefix]
-        head = ["| key | default | what it does |", "| --- | --- | --- |"]
+        head = ["| key | default | for example | what it does |", "| --- | --- | --- | --- |"]
         table = "\n".join([*head, *(row(key, keys[key]) for key in own)])
         parts.append(f"## {title}\n\n{table}\n")
     return "\n".join(parts)

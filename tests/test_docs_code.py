@@ -165,6 +165,42 @@ def test_the_three_pixels_have_the_losses_of_their_page():
 
 
 @pytest.fixture(scope="module")
+def pages():
+    """The extension of the site that writes the pages on configuration and command line."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DOCS)
+        yield importlib.import_module("configuration_pages")
+
+
+@pytest.mark.slow
+def test_every_key_whose_default_is_null_has_an_example_and_every_example_a_key(pages):
+    keys = pages.options(pages.help_text("fit", "--help-all"))
+    rows = {key: pages.row(key, said).split(" | ") for key, said in keys.items()}
+    assert pages.EXAMPLES.keys() <= rows.keys()
+    without = {key for key, row in rows.items() if row[2] in ("", "`null`")}
+    assert without <= {"trainer.plugins", "trainer.model_registry"}
+
+
+def test_the_program_takes_the_examples_of_the_configuration(pages, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    # what must exist to be named
+    given = {k: v for k, v in pages.EXAMPLES.items() if k not in ("ckpt_path", "data.dataset")}
+    config = {}
+    for key, value in given.items():
+        *path, last = key.split(".")
+        inner = config
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = yaml.safe_load(value)
+    Path("all.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["fit", "-c", "all.yaml", "--print_config"])
+    printed = capsys.readouterr()
+    assert ended.value.code == 0, printed.err
+    assert yaml.safe_load(printed.out).keys() >= config.keys() - {"ckpt_path"}
+
+
+@pytest.fixture(scope="module")
 def drawing():
     spec = importlib.util.spec_from_file_location("drawing", ROOT / "scripts/draw_losses.py")
     module = importlib.util.module_from_spec(spec)

@@ -81,12 +81,15 @@ def test_both_trainings_of_the_notebook_take_the_same_steps_on_the_same_images(a
 def test_the_notebook_shows_each_prediction_beside_its_image_and_mask(after):
     *_, last = after["figures"]
     panels = {ax.get_title(): ax.images[0].get_array() for ax in last.axes}
-    image, mask = after["test"].draw(1)
+    image, mask = after["test"].draw(24)
     assert list(panels) == ["image", "mask", "plain", "recipe"]
     assert np.array_equal(panels["image"], image) and np.array_equal(panels["mask"], mask)
     colors = last.axes[1].images[0].to_rgba(np.array([0, 4, 255]), bytes=True)[:, :3].tolist()
     assert colors == [*after["data"].class_colors[::4], [255, 255, 255]]
-    assert np.array_equal(panels["plain"], after["predictions"]["plain"][1])
+    images = torch.from_numpy(image).permute(2, 0, 1)[None]
+    for name in ("plain", "recipe"):
+        assert np.array_equal(panels[name], after[name].labels(images)[0])
+    assert {3, 4} <= set(np.unique(mask).tolist())  # bolt and crack
 
 
 def test_the_stored_outputs_are_those_of_a_whole_run_and_small():

@@ -55,6 +55,15 @@ def test_the_workflow_runs_the_whole_on_linux_and_the_quick_tier_elsewhere():
     assert all(re.fullmatch(r"actions/[\w-]+@v\d+", action) for action in used)
 
 
+def test_the_workflow_builds_the_site_with_warnings_as_errors_and_with_links_to_torch():
+    job = load(".github/workflows/ci.yml")["jobs"]["docs"]
+    install, build = [step["run"] for step in job["steps"] if "run" in step]
+    assert install.endswith('".[docs]"')
+    assert build == "python -m sphinx -W -b html docs build/docs"
+    assert "SEG_DOCS_OFFLINE" not in str(job)  # which would leave out the links to torch
+    assert "docs" in PROJECT["optional-dependencies"]
+
+
 def test_the_hooks_before_a_commit_run_tools_whose_versions_are_fixed():
     (local,) = load(".pre-commit-config.yaml")["repos"]
     assert local["repo"] == "local"
