@@ -12,6 +12,7 @@ EXAMPLES = {
     "data.label_map": "{0: ignore, 1: 0, '2-5': 1}",
     "data.mask_threshold": "127",
     "data.color_tolerance": "100",
+    "data.group": "'^(.)'",
     "data.allow_empty_classes": "true",
     "data.image_range": "[0, 4095]",
     "data.exif_orientation": "ignore",

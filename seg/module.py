@@ -44,7 +44,7 @@ _EQUAL_ON_ALL_RANKS: dict[str, Any] = {"sync_dist": True, "reduce_fx": "max"}
 
 
 class SegmentationModule(PixelClassifier, StoredModule):
-    """Trains and judges a segmentation network on batches of uint8 images and masks.
+    """Trains and evaluates a segmentation network on batches of uint8 images and masks.
 
     A batch is `{"image": uint8 (N, C_in, H, W), "mask": uint8 (N, H, W)}`; images become floats,
     normalised and channels-last, on the device. Validation and test count one integer confusion
@@ -56,29 +56,29 @@ class SegmentationModule(PixelClassifier, StoredModule):
             classes and of input channels are filled in from the data where its constructor takes
             `classes` and `in_channels`.
         loss: What is minimised, on logits with the classes at dim 1.
-        class_names: One name a class, in the order of their ids.
-        class_colors: One RGB colour a class, for pictures. Left out, they are made up.
+        class_names: The name of each class, in the order of the ids.
+        class_colors: The RGB colour of each class, for pictures. Left out, they are chosen.
         in_channels: Number of channels of the images.
         optimizer: The optimiser; its parameters are given by the module.
         lr_scheduler: The schedule, stepped once per optimiser step. A `total_steps` that is left
             out is the length of the run. ReduceLROnPlateau is stepped once per epoch.
-        mean: Mean of pixel values in [0, 1], one a channel. Left out, the encoder's.
-        std: Standard deviation of pixel values in [0, 1], one a channel. Left out, the encoder's.
+        mean: Mean of the pixel values of each channel, in [0, 1]. Left out, the encoder's.
+        std: Standard deviation of the same. Left out, the encoder's.
         encoder_weights: Pretrained weights of the encoder: a local .safetensors or .pth file, or a
             name on the hub that the network's constructor knows, such as imagenet.
         init_from: Checkpoint of another run whose network's weights to start from. A head of
             another number of classes is made anew.
-        freeze_encoder_epochs: Epochs in which the encoder, with its batch norm, is not trained.
+        freeze_encoder_epochs: Epochs at the start in which the encoder, with its batch norm, rests.
         encoder_lr_factor: Learning rate of the encoder, as a multiple of the others'.
-        micro_batch_size: Images that go through the network at a time on each device, when its
-            share of data.batch_size takes too much memory; the step stays the same, but for batch
-            norm, which sees a micro-batch. Left out, all of the share.
+        micro_batch_size: Images that go through the network at a time on each device, where
+            memory is short. The step stays the same; only batch norm sees a micro-batch. Left
+            out, the device's whole share of data.batch_size.
         input_stride: What both sides of the network's input must divide by; images are padded to
             it. Left out, what a network of smp states itself.
         input_size: Height and width of the network's input; images are resized to it, and the
-            logits back. Left out, any size goes.
-        num_rare: Over how many of the rarest classes, by the true pixels of the split judged,
-            miou_rare is the mean. Left out, half of the classes.
+            logits back. Left out, images keep their size.
+        num_rare: How many of the rarest classes miou_rare is the mean of; they are the rarest by
+            their true pixels in the split. Left out, half of the classes.
         class_counts: Training pixels of each class, for weights that are given by the name of a
             policy. Left out, the data module is asked for them when a fit begins.
 

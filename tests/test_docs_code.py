@@ -1,6 +1,7 @@
 """The code on the pages of the documentation gives the figures and the files that they name."""
 
 import importlib.util
+import json
 import math
 import re
 from pathlib import Path
@@ -85,6 +86,21 @@ def test_a_run_leaves_the_files_that_the_page_lists(own_loss_run):
     assert len(found) == len(listed)
     names = {path.relative_to(own_loss_run).parts[0] for path in found}
     assert {path.name for path in own_loss_run.iterdir()} - names == {"test"}
+
+
+@pytest.mark.slow
+def test_the_page_on_metrics_names_what_the_scores_of_a_run_hold(own_loss_run):
+    record = json.loads((own_loss_run / "per_class.json").read_text())
+    listed = set(re.findall(r"\*`(\w+)`\*", text_of("reference/metrics.md")))
+    assert listed - {"iou_interval"} <= record.keys()
+    logged = {name.removeprefix("val/") for name in first_column("reference/metrics.md")}
+    unlisted = record.keys() - listed - logged
+    assert {name for name in unlisted if not name.endswith("_interval")} == set()
+    (row,) = re.findall(r"for each class: (.*?) \|", text_of("reference/metrics.md"))
+    of_class = set(re.findall(r"`(\w+)`", row))
+    assert {name for name in record["classes"][0] if not name.endswith("_interval")} == of_class
+    assert "iou_interval" in record["classes"][0]
+    assert {"all", "worst_1", "worst_5", "worst"} == record["miou_by_image"].keys()
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ _FILES = (
     Option("data.images", "images/{split}", "Folder of the images below the root."),
     Option("data.masks", "masks/{split}", "Folder of the masks, or their names."),
 )
-_NAMES = Option("data.class_names", None, "One name a class, in the order of their ids.")
+_NAMES = Option("data.class_names", None, "The name of each class, in the order of the ids.")
 _LABEL_MAP = Option("data.label_map", None, "Value in the masks: class id, or ignore.")
 _FRACTIONS = Option("data.split_fractions", None, "Shares, such as {train: 0.8, val: 0.2}.")
 _RESIZE = Option("data.resize", None, "Height and width of all images, [h, w].")

@@ -50,24 +50,24 @@ class SegmentationDataModule(L.LightningDataModule):
         masks: Folder of the masks, or their names, such as "{split}/{stem}_mask"; or annotations: a
             COCO file, such as "{split}.json", or labelme's, "{split}/{stem}.json".
         split_files: Text files below root, such as splits/{split}.txt, that list the images of a
-            split, one name or path a line; a second column, if any, is the mask.
+            split, a name or path on each line; a second column, if any, is the mask.
         split_fractions: Share of each split, such as {train: 0.8, val: 0.1, test: 0.1}, in a
             random division of one folder.
-        split_seed: Seed of that division, apart from seed so that runs share their test split.
+        split_seed: Seed of that division. Runs with another seed keep the same test split.
         train_split: Name of the split to train on.
         val_split: Name of the split that validates.
         test_split: Name of the split that tests.
-        class_names: One name a class, in the order of their ids. Required with root or dataset.
-        class_colors: One RGB colour a class: for pictures, and to read masks stored as colours or
-            with a palette, whose indices are then not looked at.
+        class_names: The name of each class, by its id. Required with root or dataset.
+        class_colors: The RGB colour of each class: for pictures, and to read masks stored as
+            colours or with a palette, whose indices are then not looked at.
         ignore_colors: RGB colours that are ignored in masks stored as colours.
         label_map: Value in the mask files, or a range such as "1-20", to class id, or to ignore.
             Values that are not listed must be class ids or 255, which is ignored.
         mask_threshold: Grey level above which a pixel of soft or JPEG masks is the second class.
         color_tolerance: Euclidean distance in RGB within which a pixel of a mask has the class of
             the nearest colour, such as 100, for masks of colours with soft edges or in JPEG.
-        allow_empty_classes: Whether to train, with a warning, though no training mask has a pixel
-            of some class, or most of them are ignored throughout.
+        allow_empty_classes: Whether to train, with a warning, although a class has no training
+            pixel, or most of the training masks are ignored as a whole.
         in_channels: Channels of the images.
         shown_channels: Which channels are red, green and blue in pictures, such as [3, 2, 1]. Left
             out, the first three.
@@ -80,17 +80,17 @@ class SegmentationDataModule(L.LightningDataModule):
         scale_jitter: Range of the random scale before the crop; [1, 1] is none.
         transforms: Augmentation after the crop, a list such as [{HorizontalFlip: {p: 0.5}}] of
             albumentations class names and arguments; CopyPaste is one of ours. Left out, a flip
-            and a photometric jitter; an empty list is none.
+            and a change of colours; an empty list is none.
         sampler: What draws the training samples, such as seg.data.ClassFirstSampler or
-            seg.data.RepeatFactorSampler, for rare classes. Left out, each image comes once an
-            epoch, with a crop anywhere in it.
+            seg.data.RepeatFactorSampler, for rare classes. Left out, each image is drawn once in
+            an epoch, with a crop anywhere in it.
         batch_size: Images of one optimiser step, over all devices.
         eval_batch_size: Most images of a batch on each device in evaluation.
         num_workers: Loader processes of each device. Left out, one less than its share of the
             CPU cores, at most 8.
         predict: Images to predict: a folder, a file, or a list of either.
         group: As seg split --group: images of a group, say a patient or a video, count as one in
-            the intervals of scores. Left out, each image counts by itself.
+            the intervals of scores. Left out, each image counts alone.
         seed: Seed of the order and the augmentation of training samples.
         synthetic_length: Training images of the synthetic set; validation and test have a quarter.
         synthetic_size: Height and width of the synthetic images.
