@@ -103,6 +103,8 @@ def _interval(row: Record, kind: str) -> str:
         return f"{ends[0]:.3f}–{ends[1]:.3f}"
     if _known(row[kind]) is None:
         return UNDEFINED
+    if "classes" in row:  # a mean, by classes of too few images
+        return "too few"
     of = "groups" if "groups" in row else "images"
     return f"{row[of]} {of if row[of] != 1 else of[:-1]}"
 

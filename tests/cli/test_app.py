@@ -144,6 +144,23 @@ def test_test_scores_equal_scikit_learns_on_the_predictions_of_predict(
     assert not found
 
 
+@pytest.mark.slow
+def test_groups_by_name_are_in_the_files_and_a_name_without_one_is_told_first(
+    camvid_run, tmp_path, capsys
+):
+    given = ["--ckpt_path", checkpoint_of(camvid_run), "--output", tmp_path / "out"]
+    assert seg("validate", *given, "--data.group=video") == 2
+    assert "data.group 'video' is not found in '00'; widen it." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert seg("validate", *given, "--data.group=[0-3]$") == 2  # 04 has none
+    assert seg("validate", *given, "--data.group=^(.)") == 0
+    record = per_class(tmp_path / "out")
+    assert (record["images"], record["groups"]) == (5, 1)
+    assert {row["groups"] for row in record["classes"]} <= {0, 1}
+    with (tmp_path / "out" / "per_image.csv").open(newline="") as file:
+        assert {row["group"] for row in csv.DictReader(file)} == {"0"}
+
+
 def test_a_checkpoint_is_loaded_in_python_as_the_network_that_was_judged(camvid_run, camvid_like):
     module = load_module(str(checkpoint_of(camvid_run)))
     assert not module.training

@@ -146,6 +146,9 @@ def test_where_an_interval_is_missing_there_is_the_number_that_is_too_small_for_
     assert row_of(printed(record), "pole")[2:4] == ["1", of[:-1]]
     record["classes"][-1]["iou"] = None
     assert row_of(printed(record), "pole")[1:3] == ["–", "–"]
+    record |= {"miou_interval": None, "miou_rare_interval": None}
+    assert row_of(printed(record), "mean")[1:5] == ["0.312", "too", "few", "0.667"]
+    assert "rarest classes 0.250 (too few)" in printed(record)
 
 
 def test_the_files_hold_the_intervals_and_null_or_nothing_where_there_is_none(tmp_path):
