@@ -148,11 +148,14 @@ def _gpus() -> str:
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
             size = properties.total_memory / GIB
-            major, minor = properties.major, properties.minor
-            found.append(f"cuda:{index} {properties.name}, {size:.0f} GiB, {major}.{minor}")
+            # of an AMD GPU, which is "cuda" to torch as well, the name of the architecture
+            own = f"{properties.major}.{properties.minor}"
+            generation = getattr(properties, "gcnArchName", own)
+            found.append(f"cuda:{index} {properties.name}, {size:.0f} GiB, {generation}")
     if torch.backends.mps.is_available():
         found.append("mps")
-    unused = ", although there is nvidia-smi" if shutil.which("nvidia-smi") else ""
+    tools = [tool for tool in ("nvidia-smi", "amd-smi", "rocm-smi") if shutil.which(tool)]
+    unused = f", although there is {tools[0]}" if tools else ""
     return "; ".join(found) or f"none that torch can use{unused}"
 
 
