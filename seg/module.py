@@ -13,7 +13,6 @@ from seg.checkpoint_files.stored_module import StoredModule
 from seg.distributed.ranks import ALONE, Ranks, share_buffers
 from seg.distributed.sharding import shard
 from seg.evaluation.metrics import Scores
-from seg.inference import labels
 from seg.inference.input_sizes import InputSizes
 from seg.inference.pixel_classifier import PixelClassifier
 from seg.lightning_compat.trainer import is_fitting, trainer_of
@@ -239,10 +238,9 @@ class SegmentationModule(PixelClassifier, StoredModule):
         """Count whole images at the masks' own size; returns their labels (N, H, W), uint8."""
         check_batch(batch)
         mask = batch["mask"]
-        logits = self.logits_of_size(batch["image"], mask.shape[-2:])
-        prediction = labels(logits, self.logit_bias)
+        logits = self.low_logits(batch["image"], mask.shape[-2:])
+        prediction = self._split.update(self._parts, logits, self.logit_bias, batch)
         self._divergence.add_labels(batch, prediction)
-        self._split.update(self._parts, logits, prediction, batch)
         return prediction
 
     test_step = validation_step

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from seg.inference.input_sizes import InputSizes, explained, network_logits, resized
-from seg.inference.whole_images import labels, predict_logits
+from seg.inference.stripes import LowLogits
+from seg.inference.whole_images import labels, labels_of, low_logits
 from seg.lightning_compat.torch_names import COMPILED
 
 _OF_A_NETWORK = (AssertionError, RuntimeError, ValueError)
@@ -78,10 +79,14 @@ class PixelClassifier(nn.Module):
         Raises:
             InputError: If the network does not take images of this size.
         """
+        return self.low_logits(images, size).whole()
+
+    def low_logits(self, images: Tensor, size: Sequence[int] | None) -> LowLogits:
+        """As `logits_of_size`, not brought to that size yet."""
         target = None if size is None else (size[0], size[1])
         network, sizes = self.network, self.input_sizes
         try:
-            return predict_logits(network, self.normalise(images), target, sizes)
+            return low_logits(network, self.normalise(images), target, sizes)
         except _OF_A_NETWORK as error:
             if (fault := explained(network, images, error)) is None:
                 raise
@@ -89,8 +94,10 @@ class PixelClassifier(nn.Module):
 
     def labels_of_sizes(self, images: Tensor, sizes: Tensor) -> list[Tensor]:
         """Class ids of each of the images (N, C_in, H, W) at its own size, a row of (N, 2)."""
-        logits = self.logits_of_size(images, None)
-        pairs = zip(torch.split(logits, 1), sizes.tolist(), strict=True)
+        low, wanted = self.low_logits(images, None), sizes.tolist()
+        if all(tuple(size) == low.size for size in wanted):
+            return list(labels_of(low, self.logit_bias))
+        pairs = zip(torch.split(low.whole(), 1), wanted, strict=True)
         whole = [resized(one, (h, w)) for one, (h, w) in pairs]
         return [labels(one, self.logit_bias)[0] for one in whole]
 

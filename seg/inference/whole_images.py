@@ -6,6 +6,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from seg.constants import IGNORE_INDEX
 from seg.inference.input_sizes import InputSizes, logits_of, resized
+from seg.inference.stripes import LowLogits
 
 
 def predict_logits(
@@ -29,10 +30,24 @@ def predict_logits(
     Returns:
         Logits (N, C, *size).
     """
+    return low_logits(network, images, size, sizes).whole()
+
+
+def low_logits(
+    network: nn.Module,
+    images: Tensor,
+    size: tuple[int, int] | None,
+    sizes: InputSizes | None = None,
+) -> LowLogits:
+    """As `predict_logits`, not brought to full size yet where one step does that."""
     sizes = InputSizes.of(network) if sizes is None else sizes
     fitted = sizes.fit(images)
-    logits = sizes.undo(_forward(network, fitted), fitted, images)
-    return logits if size is None else resized(logits, (size[0], size[1]))
+    own = images.shape[-2], images.shape[-1]
+    full = own if sizes.size is not None else (fitted.shape[-2], fitted.shape[-1])
+    found = LowLogits(_forward(network, fitted), full, own)
+    if size is None or size == own:
+        return found
+    return LowLogits(resized(found.whole(), size), size, size)
 
 
 def _forward(network: nn.Module, images: Tensor) -> Tensor:
@@ -44,6 +59,14 @@ def _forward(network: nn.Module, images: Tensor) -> Tensor:
     if torch.are_deterministic_algorithms_enabled() and not isinstance(network, FSDPModule):
         return torch.cat([logits_of(network(image)) for image in torch.split(images, 1)])
     return logits_of(network(images))
+
+
+def labels_of(low: LowLogits, bias: Tensor | None = None) -> Tensor:
+    """The `labels` (N, H, W) of whole images, of which a few rows of logits are held at a time."""
+    found = low.logits.new_empty((len(low.logits), *low.size), dtype=torch.uint8)
+    for images, rows, logits in low.stripes():
+        found[images, rows] = labels(logits, bias)
+    return found
 
 
 def labels(logits: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -49,6 +49,14 @@ class BatchSums(WaitingWeights):
         """The mean loss of what `terms` (K,) were added up over, a scalar."""
         return mean_of(terms[0], terms[1])
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether the `terms` of an image are the sum of those of its rows.
+
+        Each class says so for itself alone, as a subclass may look at more than a pixel.
+        """
+        return False
+
     def num_terms(self, channels: int) -> int:
         """The length K of `terms` for logits of so many channels."""
         return 2

@@ -99,6 +99,11 @@ class BinaryLoss(SegmentationLoss):
             )
         return 1
 
+    @property
+    def adds_up(self) -> bool:
+        """As in `SegmentationLoss`."""
+        return type(self) in (BinaryCrossEntropyLoss, BinaryFocalLoss)
+
     def divisor(self, target: Tensor, channels: int) -> Tensor | None:
         """The number of elements that count."""
         return widened((~is_ignored(target, self.ignore_index)).sum())

@@ -82,6 +82,11 @@ class CrossEntropyLoss(SegmentationLoss):
         """Weighted cross-entropy of every pixel and its weight, both (N, *d)."""
         return _element_losses(logits, target, *self._options)
 
+    @property
+    def adds_up(self) -> bool:
+        """As in `SegmentationLoss`."""
+        return type(self) is CrossEntropyLoss
+
     def reduced(
         self, logits: Tensor, target: Tensor, reduction: Reduction
     ) -> tuple[Tensor, Tensor]:

@@ -115,6 +115,11 @@ class FocalLoss(SegmentationLoss):
         """Focal loss of every pixel and its α, both (N, *d)."""
         return _element_losses(logits, target, self._options(logits, target))
 
+    @property
+    def adds_up(self) -> bool:
+        """As in `SegmentationLoss`."""
+        return type(self) is FocalLoss
+
     def reduced(
         self, logits: Tensor, target: Tensor, reduction: Reduction
     ) -> tuple[Tensor, Tensor]:

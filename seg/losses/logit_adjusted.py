@@ -90,6 +90,11 @@ class LogitAdjustedCrossEntropyLoss(SegmentationLoss):
         """Loss of every pixel of raw logits and whether it counts, both (N, *d)."""
         return self.cross_entropy.element_losses(self._adjusted(logits, target), target)
 
+    @property
+    def adds_up(self) -> bool:
+        """As in `SegmentationLoss`."""
+        return type(self) is LogitAdjustedCrossEntropyLoss
+
     def reduced(
         self, logits: Tensor, target: Tensor, reduction: Reduction
     ) -> tuple[Tensor, Tensor]:

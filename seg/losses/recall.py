@@ -98,6 +98,11 @@ class RecallLoss(SegmentationLoss):
         """Weighted loss of every pixel and its weight, both (N, *d)."""
         return self._weighed(logits, target, "none")
 
+    @property
+    def adds_up(self) -> bool:
+        """As in `SegmentationLoss`."""
+        return type(self) is RecallLoss
+
     def reduced(
         self, logits: Tensor, target: Tensor, reduction: Reduction
     ) -> tuple[Tensor, Tensor]:

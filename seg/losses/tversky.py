@@ -141,6 +141,11 @@ class TverskyLoss(SegmentationLoss):
             return super().terms(logits, target)
         return overlap_sums(logits, target, self.ignore_index).sum(0).flatten()
 
+    @property
+    def adds_up(self) -> bool:
+        """As in `SegmentationLoss`."""
+        return type(self) in (TverskyLoss, DiceLoss, JaccardLoss) and not self.per_image
+
     def value(self, terms: Tensor) -> Tensor:
         """The mean loss of what `terms` were added up over, a scalar."""
         if self.per_image:

@@ -10,6 +10,8 @@ from seg.constants import IGNORE_INDEX
 from seg.evaluation.metrics import ConfusionMatrix, Scores
 from seg.evaluation.records import named_scores, score_names
 from seg.evaluation.term_sums import TermSums
+from seg.inference import labels
+from seg.inference.stripes import LowLogits
 from seg.training.step import Parts
 from seg.training.telemetry import with_total
 
@@ -41,23 +43,34 @@ class SplitScores(nn.Module):
         return ["loss", *of_parts, *score_names(self._class_names)]
 
     def update(
-        self, parts: Parts, logits: Tensor, prediction: Tensor, batch: Mapping[str, Any]
-    ) -> None:
+        self, parts: Parts, low: LowLogits, bias: Tensor | None, batch: Mapping[str, Any]
+    ) -> Tensor:
         """Add a batch; pixels whose prediction is 255 are left out of the counts.
 
         Args:
             parts: As in the constructor.
-            logits: Logits (N, C, H, W).
-            prediction: The labels (N, H, W) that they give, uint8.
+            low: Logits at the size of the masks; where the losses allow it, a few rows of them are
+                held at a time.
+            bias: What is added to them before a label is decided, (C,).
             batch: Has the `mask`, class ids (N, H, W) or 255, and where they are known the `name`
                 of each image.
+
+        Returns:
+            The labels (N, H, W), uint8.
         """
         mask = batch["mask"]
-        terms = [part.terms(logits, mask) for _, part in parts.values()]
-        self.loss_terms.update(torch.cat(terms))
+        losses = [part for _, part in parts.values()]
+        if not all(loss.adds_up for loss in losses):
+            low = LowLogits(low.whole(), low.size, low.size)
+        prediction = torch.empty_like(mask, dtype=torch.uint8)
+        for images, rows, logits in low.stripes():
+            target = mask[images, rows]
+            self.loss_terms.update(torch.cat([loss.terms(logits, target) for loss in losses]))
+            prediction[images, rows] = labels(logits, bias)
         counted = mask.masked_fill(prediction == IGNORE_INDEX, IGNORE_INDEX)
         names = batch.get("name", ["image"] * len(mask))
         self.confusion.update(prediction, counted, names)
+        return prediction
 
     def finish(self, parts: Parts) -> tuple[Scores, dict[str, Any]]:
         """The scores, and the loss and the scores by the names that are logged; begins anew.
