@@ -42,7 +42,7 @@ def main(args: list[str]) -> int:
     for role, names in found.lists.items():
         first = f"# Written by seg init {config.folder}\n"
         write_text(lists / f"{role}.txt", first + "".join(f"{name}\n" for name in names))
-    found = _with_lists(found, lists)
+    found = _with_lists(found, lists, root)
     write_text(output, yaml_text(found, config.folder, output))
     _print(found, output, lists)
     return 1 if found.faults or found.questions else 0
@@ -64,15 +64,28 @@ def _advancing(bar: Progress, name: str, total: int) -> Callable[[], Any]:
     return lambda: bar.advance(task)
 
 
-def _with_lists(found: Found, lists: Path) -> Found:
+def _with_lists(found: Found, lists: Path, root: Path) -> Found:
     """With the line that names the lists, if there are any."""
     if not found.lists:
         return found
     counts = ", ".join(f"{role} has {len(names)}" for role, names in found.lists.items())
-    reason = f"Lists that were written beside this file: {counts}."
-    line = Setting("split_files", f"{lists.resolve()}/{{split}}.txt", reason)
+    reason = f"Lists that were written beside this file, by their path from root: {counts}."
+    line = Setting("split_files", f"{_from_root(lists, root)}/{{split}}.txt", reason)
     place = 1 + max(i for i, s in enumerate(found.settings) if s.key in ("root", "images", "masks"))
     return replace(found, settings=(*found.settings[:place], line, *found.settings[place:]))
+
+
+def _from_root(lists: Path, root: Path) -> str:
+    """The lists' path from the folder, if both can be moved together; else from the top.
+
+    They can where the folder is in that of the YAML, or beside it, and is no link to another.
+    """
+    real, folder = Path(os.path.realpath(lists)), Path(os.path.realpath(root))
+    beside = real.parent.parent
+    near = real.parent if beside == beside.parent else beside
+    if not folder.is_relative_to(near) or folder != Path(os.path.abspath(root)):
+        return real.as_posix()
+    return Path(os.path.relpath(real, folder)).as_posix()
 
 
 def _print(found: Found, output: Path, lists: Path) -> None:

@@ -14,6 +14,7 @@ from seg.data.files.headers import DataError
 
 _SNIFFED = 2**16
 _MOST_FILES = 50
+_EXAMPLES = 3
 _LEFT_OUT = ("caption", "keypoint", "panoptic", "image_info")
 """In the names of COCO's files without areas of classes."""
 
@@ -59,11 +60,12 @@ def _is_labelme(root: Path, path: PurePosixPath) -> bool:
 
 @dataclass(frozen=True)
 class _CocoSplit:
-    """A file of COCO, and the folder in which most of its images are."""
+    """A file of COCO, the folder in which most of its images are, and those that are not there."""
 
     file: PurePosixPath
     folder: PurePosixPath
     pairs: Mapping[str, Pair]
+    missing: tuple[str, ...]
 
 
 def _coco(
@@ -83,7 +85,7 @@ def _coco(
     counts = {text: sum(len(one.pairs) for one in groups[text].values()) for text in groups}
     template = max(sorted(groups), key=lambda text: counts[text])
     others = tuple(text for text in sorted(groups) if text != template)
-    return _of_coco(template, groups[template], others)
+    return _of_coco(template, groups[template], others, paths)
 
 
 def _coco_split(
@@ -99,8 +101,8 @@ def _coco_split(
     for name in names:
         depth = len(PurePosixPath(name).parts)
         for path in by_name.get(PurePosixPath(name).name, ()):
-            if path.as_posix().endswith(name):
-                folders[PurePosixPath(*path.parts[:-depth])] += 1
+            whole = f"/{path.as_posix()}".endswith(f"/{name}")
+            folders[PurePosixPath(*path.parts[:-depth]) if whole else path.parent] += 1
     if not folders:
         return None
     split = _template(file)[1]
@@ -108,12 +110,16 @@ def _coco_split(
         sorted(folders), key=lambda f: (folders[f], split in f.as_posix(), f == file.parent)
     )
     known = {path for of in by_name.values() for path in of}
-    pairs = {
-        PurePosixPath(name).with_suffix("").as_posix(): Pair(folder / name, file / name)
-        for name in names
-        if folder / name in known
-    }
-    return _CocoSplit(file, folder, pairs)
+    pairs, missing = {}, []
+    for name in names:
+        places = folder / name, folder / PurePosixPath(name).name
+        image = next((place for place in places if place in known), None)
+        if image is None:
+            missing.append(name)
+        else:
+            key = image.relative_to(folder).with_suffix("").as_posix()
+            pairs[key] = Pair(image, file / name)
+    return _CocoSplit(file, folder, pairs, tuple(missing))
 
 
 def _may_be_coco(path: Path) -> bool:
@@ -136,7 +142,10 @@ def _template(file: PurePosixPath) -> tuple[str, str]:
 
 
 def _of_coco(
-    template: str, splits: Mapping[str, _CocoSplit], others: tuple[str, ...]
+    template: str,
+    splits: Mapping[str, _CocoSplit],
+    others: tuple[str, ...],
+    paths: Sequence[PurePosixPath],
 ) -> Layout | None:
     images = {split: _images(one.folder, split) for split, one in splits.items()}
     texts = {*images.values()}
@@ -147,7 +156,41 @@ def _of_coco(
         (split, name): pair for split, one in splits.items() for name, pair in one.pairs.items()
     }
     files = tuple(one.file for one in splits.values())
-    return Layout(texts.pop(), template, pairs, {}, {}, others, annotations=files)
+    used = {pair.image for pair in pairs.values()}
+    unlisted = {
+        (split, path.as_posix()): path
+        for split, one in splits.items()
+        for path in paths
+        if path not in used and path.is_relative_to(one.folder)
+    }
+    missing = {
+        (split, name): one.file / name for split, one in splits.items() for name in one.missing
+    }
+    return Layout(texts.pop(), template, pairs, unlisted, missing, others, annotations=files)
+
+
+def told_of_coco(root: Path, layout: Layout) -> tuple[list[str], list[str]]:
+    """Images that no file of COCO lists, and those that one lists and that are not there."""
+    unlisted = [*dict.fromkeys(root / path for path in layout.lonely_images.values())]
+    missing = []
+    for file in layout.annotations:
+        names = [p.relative_to(file) for p in layout.lonely_masks.values() if file in p.parents]
+        if names:
+            text = f"{root / file}: {_number(names)} listed that the folder lacks: {_some(names)}"
+            missing.append(text)
+    if not unlisted:
+        return [], missing
+    files = " or ".join(map(str, layout.annotations))
+    return [f"{_number(unlisted)} not listed in {files}: {_some(unlisted)}"], missing
+
+
+def _number(of: Sequence[object]) -> str:
+    return "1 image is" if len(of) == 1 else f"{len(of)} images are"
+
+
+def _some(of: Sequence[object]) -> str:
+    shown = ", ".join(map(str, of[:_EXAMPLES]))
+    return f"such as {shown}" if len(of) > _EXAMPLES else shown
 
 
 def _images(folder: PurePosixPath, split: str) -> str:

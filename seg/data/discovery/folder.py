@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg.data.dataset import SegmentationDataset
-from seg.data.discovery.annotated import find_annotated
+from seg.data.discovery.annotated import find_annotated, told_of_coco
 from seg.data.discovery.annotation_survey import survey_annotations
 from seg.data.discovery.division import Division, divide
 from seg.data.discovery.groups import divided_groups
@@ -32,6 +32,9 @@ from seg.errors import InputError
 
 Progress = Callable[[str, int], Callable[[], Any]]
 """From what is read, and of how many files, to what is called after each of them."""
+
+_VOLUMES = (".nii", ".nii.gz", ".dcm", ".mha", ".mhd", ".nrrd")
+"""How the names of medical volumes end."""
 
 _ARGUMENTS = {
     "label_map": "label_map",
@@ -140,14 +143,22 @@ def _other_files(root: Path) -> list[PurePosixPath]:
 
 
 def _no_pairs(root: Path, paths: Sequence[PurePosixPath]) -> str:
+    others = _other_files(root)
+    volumes = [path for path in others if path.name.lower().endswith(_VOLUMES)]
+    if volumes:
+        return (
+            f"{root}: {len(volumes)} volumes such as {volumes[0]}, which are not read; save each "
+            "slice of image and mask as PNG or TIFF (in Python by nibabel or SimpleITK), such as "
+            "images/case1_slice001.png and masks/case1_slice001.png."
+        )
     if paths:
         return (
             f"{root}: {len(paths)} pictures, but no image and mask share a name, such as "
             "images/1.jpg and masks/1.png, or 1.jpg and 1_mask.png."
         )
-    suffixes = sorted({"".join(path.suffixes[-2:]) for path in _other_files(root)} - {""})
-    others = f"; its files end with {', '.join(suffixes[:8])}" if suffixes else ""
-    return f"{root}: holds no pictures{others}. Save images and masks as PNG or TIFF."
+    suffixes = sorted({"".join(path.suffixes[-2:]) for path in others} - {""})
+    told = f"; its files end with {', '.join(suffixes[:8])}" if suffixes else ""
+    return f"{root}: holds no pictures{told}. Save images and masks as PNG or TIFF."
 
 
 def _templates(layout: Layout, division: Division) -> list[Setting]:
@@ -171,6 +182,15 @@ def _lonely(root: Path, layout: Layout, division: Division) -> tuple[list[str], 
     They do not where lists say what is read, nor in a split that no pair is in.
     """
     splits = {*layout.splits} or {""}
+    by_list = bool(division.lists) or any(s.key == "split_files" for s in division.settings)
+    if layout.annotations and "{stem}" not in layout.masks:
+        unlisted, missing = told_of_coco(root, layout)
+        if by_list:
+            return [], unlisted + missing
+        if "{split}" in layout.masks and "{split}" not in layout.images:
+            return missing, unlisted  # the JSON alone says what is read
+        remedy = "; move them away, or name the images that are meant in data.split_files"
+        return [*missing, *(f"{text}{remedy}" for text in unlisted)], []
     found = [
         (split, f"{root / path}: {text}")
         for files, text in (
@@ -179,7 +199,7 @@ def _lonely(root: Path, layout: Layout, division: Division) -> tuple[list[str], 
         )
         for (split, _), path in files.items()
     ]
-    if division.lists or any(setting.key == "split_files" for setting in division.settings):
+    if by_list:
         return [], [f"{text}; it is in no list" for _, text in found]
     return (
         [text for split, text in found if split in splits],

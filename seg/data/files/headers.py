@@ -206,7 +206,11 @@ def tiff_layout(file: tifffile.TiffFile) -> dict[str, int]:
 
 def pages_refused(number: int) -> str:
     """What is said of a TIFF of several pages where one is expected."""
-    return f"a TIFF of {number} pages; expected one: save the one that is meant as its own file."
+    return (
+        f"a TIFF of {number} pages; expected one: save the one that is meant as its own file, in "
+        'Python by tifffile.imwrite("one.tif", tifffile.imread("FILE", key=0)), key being its '
+        "number from 0."
+    )
 
 
 def _tiff_header(stream: BinaryIO) -> Header:

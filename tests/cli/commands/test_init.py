@@ -224,6 +224,51 @@ def test_large_images_with_thin_areas_are_cropped_several_times_an_epoch(root):
     assert batches[0]["image"].shape[2:] == (512, 512)
 
 
+def test_images_that_a_file_of_coco_does_not_list_stop_a_training_and_lists_settle_it(root, capsys):
+    pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
+    formats.coco_runs(root)
+    folders.save(root / "images/spare.jpg", folders.picture(99, folders.index_mask(99)))
+    assert seg("init", root) == 1
+    said = f"1 image is not listed in annotations.json: {root}/images/spare.jpg; move them away"
+    assert said in capsys.readouterr().out
+    for split, names in (("train", NUMBERS[:7]), ("val", NUMBERS[7:])):
+        (root / f"{split}.txt").write_text("\n".join(names))
+    assert seg("init", root, "--overwrite") == 0
+    assert len(pairs_of("train")) == 7
+
+
+@pytest.mark.parametrize("given", ["../data", "absolute"])
+def test_lists_are_found_after_yaml_and_folder_are_moved_together(root, tmp_path, given):
+    formats.patients(root)
+    assert seg("init", root if given == "absolute" else given) == 0
+    before = pairs_of("train").names
+    assert data_of()["split_files"] == "../here/mine_splits/{split}.txt"
+    (tmp_path / "moved").mkdir()
+    for folder in ("data", "here"):
+        (tmp_path / folder).rename(tmp_path / "moved" / folder)
+    os.chdir(tmp_path / "moved/here")
+    data = data_of() | ({"root": f"{tmp_path}/moved/data"} if given == "absolute" else {})
+    assert SegmentationDataModule(**data).dataset("train").pairs.names == before
+
+
+def test_lists_of_a_folder_behind_a_link_are_named_from_the_top(tmp_path):
+    formats.patients(tmp_path / "store/data")
+    (tmp_path / "link").symlink_to(tmp_path / "store/data")
+    assert seg("init", tmp_path / "link") == 0
+    assert data_of()["split_files"] == f"{tmp_path}/here/mine_splits/{{split}}.txt"
+    assert len(pairs_of("train")) > 0
+
+
+@pytest.mark.parametrize("names", [["case_1.nii.gz", "case_2.nii.gz"], ["a/1.dcm", "a/2.dcm"]])
+def test_volumes_are_refused_with_what_to_save_instead(root, capsys, names):
+    for name in names:
+        (root / "imagesTr" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "imagesTr" / name).write_bytes(b"volume")
+    assert seg("init", root) == 2
+    said = capsys.readouterr().err
+    assert f"2 volumes such as imagesTr/{names[0]}, which are not read; save each slice" in said
+
+
 def test_a_folder_of_pictures_alone_is_refused(root, capsys):
     write(root, "a/{}.png", "b/x{}y.png", NUMBERS[:2])
     assert seg("init", root / "a") == 2

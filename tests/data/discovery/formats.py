@@ -205,8 +205,31 @@ def coco(root):
         path.write_text(json.dumps(content))
 
 
+def coco_runs(root):
+    """Run lengths, compressed and not, some of crowds; one JSON for one folder."""
+    from pycocotools import mask as coco_masks
+
+    images, annotations = [], []
+    for number, name in enumerate(NUMBERS):
+        mask = index_mask(number)
+        save(root / f"images/{name}.jpg", picture(number, mask))
+        images.append({"id": number, "file_name": f"{name}.jpg", "height": 40, "width": 48})
+        for value, category in ((1, 5), (2, 6)):
+            packed = coco_masks.encode(np.asfortranarray(mask == value, np.uint8))
+            runs = {"size": [40, 48], "counts": packed["counts"].decode()}
+            if number % 2:
+                flat = (mask == value).ravel(order="F")
+                ends = np.flatnonzero(np.diff(flat, prepend=False, append=flat[-1])).tolist()
+                runs["counts"] = np.diff([0, *ends, flat.size]).tolist()
+            entry = {"id": len(annotations), "image_id": number, "category_id": category}
+            annotations.append(entry | {"iscrowd": value - 1, "segmentation": runs})
+    categories = [{"id": 5, "name": "car"}, {"id": 6, "name": "crowd of people"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "annotations.json").write_text(json.dumps(content))
+
+
 FORMATS = [two_folders, inside_splits, outside_splits, train_and_test_only, black_and_white]
 FORMATS += [colours, patients, folders_of_patients, voc, cityscapes, ade20k, camvid, nnunet]
 FORMATS += [coco_stuff, roboflow, cvat, soft_edges, jpeg_masks, with_palettes, from_one, one_bit]
 FORMATS += [equal_channels]
-ANNOTATED = [labelme, coco]
+ANNOTATED = [labelme, coco, coco_runs]

@@ -1,5 +1,6 @@
 """What is said of files that are not what their names promise, and of pictures of several pages."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,13 @@ def test_a_tiff_in_cmyk_is_read_as_a_jpeg_in_cmyk_is(dtype: type, tmp_path: Path
         )
     for path in tmp_path.iterdir():
         np.testing.assert_array_equal(read_image(path), expected)
+
+
+def test_the_line_that_is_told_takes_a_page_out(tmp_path: Path) -> None:
+    save_pages(tmp_path / "a.tif", COLOURS, LABELS)
+    with pytest.raises(DataError) as error:
+        read_mask(tmp_path / "a.tif")
+    line = re.search(r"in Python by (.*), key being", str(error.value))[1]
+    line = line.replace("one.tif", f"{tmp_path}/one.tif").replace("FILE", f"{tmp_path}/a.tif")
+    exec(line.replace("key=0", "key=1"), {"tifffile": tifffile})
+    np.testing.assert_array_equal(read_mask(tmp_path / "one.tif"), LABELS)
