@@ -68,8 +68,8 @@ def _with_lists(found: Found, lists: Path, root: Path) -> Found:
     """With the line that names the lists, if there are any."""
     if not found.lists:
         return found
-    counts = ", ".join(f"{role} has {len(names)}" for role, names in found.lists.items())
-    reason = f"Lists that were written beside this file, by their path from root: {counts}."
+    counts = ", ".join(f"{role} has {len(names)} images" for role, names in found.lists.items())
+    reason = f"Lists written beside this file: {counts}."
     line = Setting("split_files", f"{_from_root(lists, root)}/{{split}}.txt", reason)
     place = 1 + max(i for i, s in enumerate(found.settings) if s.key in ("root", "images", "masks"))
     return replace(found, settings=(*found.settings[:place], line, *found.settings[place:]))
@@ -91,7 +91,7 @@ def _from_root(lists: Path, root: Path) -> str:
 def _print(found: Found, output: Path, lists: Path) -> None:
     print_lines(found.summary)
     print_lines(found.remarks)
-    print_lines(_first(found.faults, output), style="bold red")
+    print_lines(_first(found.faults), style="bold red")
     print_lines(found.questions, style="bold red")
     written = f"Written: {output}" + (f" and {lists}/" if found.lists else "")
     if found.faults:
@@ -102,6 +102,6 @@ def _print(found: Found, output: Path, lists: Path) -> None:
         print_lines([written, "Next:", *(f"  {command}" for command in next_commands(output))])
 
 
-def _first(lines: tuple[str, ...], output: Path) -> list[str]:
+def _first(lines: tuple[str, ...]) -> list[str]:
     more = len(lines) - _SHOWN
     return [*lines[:_SHOWN], *([f"… and {more} more"] if more > 0 else [])]

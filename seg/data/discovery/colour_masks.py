@@ -76,7 +76,7 @@ def of_colours(
         Setting("class_colors", [unpack(code) for code in classes], "The colour of each class."),
     ]
     if ignored:
-        reason = f"No class: {listed(_told(code, named) for code in ignored)}."
+        reason = f"Colours that are no class: {listed(_told(code, named) for code in ignored)}."
         lines.append(Setting("ignore_colors", [unpack(code) for code in ignored], reason))
     remarks = []
     unnamed = [code for code in ignored if code not in named and code not in void]
@@ -86,8 +86,10 @@ def of_colours(
             f"{known.source}: ignored; if it is a class, give it a name and a colour."
         )
     if not named and _BLACK in classes and len(classes) > 2:
-        remarks.append(f"Black is a class, {class_names[classes.index(_BLACK)]}; if it is none, "
-                       "move its colour to data.ignore_colors.")  # fmt: skip
+        remarks.append(
+            "Black pixels are a class of their own. If black means that nothing was labelled, move "
+            "[0, 0, 0] from data.class_colors to data.ignore_colors, and delete its name."
+        )
     return MaskSurvey(kind, (*class_names,), (*lines,), remarks=(*remarks,))
 
 

@@ -63,11 +63,11 @@ def divide(layout: Layout, splits: Splits, pixels: Ints) -> Division:
             fractions = _fractions(len(pool))
             reason = f"No split was found; {len(pool)} images are divided at random."
             line = Setting("split_fractions", fractions, reason)
-            return Division((line,), keys, {}, "no split; divided at random")
+            return Division((line,), keys, {}, "none found; the images are divided at random")
     fractions = _OF_TRAINING if told else _fractions(len(pool))
     keys = {**_stratified(pool, groups, fractions, rows), **told}
-    together = "" if groups is None else f"; {groups.example} stay together, and so on"
-    found = f"{splits.found}; divided so that each split shows every class, where it can{together}"
+    together = "" if groups is None else f"; groups stay together, such as {groups.example}"
+    found = f"{splits.found}; divided so that each split shows every class if possible{together}"
     return _listed(layout, keys, found)
 
 

@@ -103,8 +103,8 @@ def look_at(root: Path, progress: Progress) -> Found:
     faults = [*lonely, *splits.faults, *of_images.faults, *of_masks.faults, *unread, *absent]
     return Found(
         (
-            f"{len(images)} images with masks: {layout.images} and {layout.masks}",
-            *(f"fits as well, and was not taken: {text}" for text in layout.others),
+            f"{len(images)} images with masks; images: {layout.images}, masks: {layout.masks}",
+            *(f"fits the images as well and was not chosen: {text}" for text in layout.others),
             f"images: {of_images.found}",
             f"masks: {of_masks.kind}",
             f"splits: {division.found}",
@@ -168,7 +168,8 @@ def _templates(layout: Layout, division: Division) -> list[Setting]:
         else "an image and its mask have the same name"
     )
     if layout.annotations and "{stem}" not in layout.masks:
-        same = f"{len(layout.annotations)} JSON of COCO list the images"
+        number = len(layout.annotations)
+        same = "a COCO file lists the images" if number == 1 else f"{number} COCO files list them"
     look = "; they were told apart by their looks" if layout.by_look else ""
     reason = f"{len(layout.pairs)} pairs: {same}{look}."
     given = {setting.key for setting in division.settings}

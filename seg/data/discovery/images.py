@@ -86,7 +86,7 @@ def _pair_size(image: Path, mask: Path) -> Size | str:
 def _sizes_in_words(sizes: Sequence[Size]) -> str:
     low, high = np.min(sizes, 0), np.max(sizes, 0)
     if (low == high).all():
-        return f"all of {low[0]} x {low[1]} pixels"
+        return f"all are {low[0]} x {low[1]} pixels (height x width)"
     return f"from {low[0]} x {low[1]} to {high[0]} x {high[1]} pixels (height x width)"
 
 

@@ -70,7 +70,7 @@ def find_splits(root: Path, layout: Layout, others: Sequence[PurePosixPath]) -> 
         of_mappings = [_of_mapping(root, layout, path) for path in mappings[:_MOST_LISTS]]
         found = [splits for splits in of_mappings if splits is not None]
     complete = [splits for splits in found if splits.are_complete]
-    return (complete or found or [Splits("no split")])[0]
+    return (complete or found or [Splits("none found")])[0]
 
 
 def _of_folders(layout: Layout) -> Splits:

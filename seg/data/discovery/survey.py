@@ -68,7 +68,7 @@ def without_twins(names: Iterable[str]) -> list[str]:
 
 def names_setting(names: Sequence[str], source: str) -> Setting:
     """The line of the names of the classes."""
-    reason = f"From {source}." if source else "No file names the classes: rename these."
+    reason = f"Names from {source}." if source else "No file names the classes: rename these."
     return Setting("class_names", [*names], reason)
 
 

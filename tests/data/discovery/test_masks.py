@@ -315,7 +315,7 @@ def test_names_of_values_are_taken_and_a_list_may_leave_out_the_background(
     names = dict(enumerate([*NAMES.values()][shift:]))
     found = survey(masks, names=names, source="classes.txt")
     assert found.class_names == ("background", "cat", "dog", "car")
-    assert found.settings[0].reason == "From classes.txt."
+    assert found.settings[0].reason == "Names from classes.txt."
     np.testing.assert_array_equal(read_as(found, masks[1]), truth(1))
 
 
