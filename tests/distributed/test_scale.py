@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 from seg.cli import app as cli
 from seg.distributed.sharding import ShardedStrategy, shard
 from seg.errors import InputError
-from tests.conftest import SYNTHETIC
+from tests.conftest import LIGHT, SYNTHETIC
 from tests.processes import LIMIT, free_port, start_ranks
 
 pytestmark = pytest.mark.slow
@@ -165,7 +165,7 @@ def test_a_strategy_that_splits_tensors_is_refused():
 
 
 def test_two_nodes_train_one_run_by_the_launch_script(tmp_path):
-    command = [ROOT / "scripts/launch_torchrun.sh", *SYNTHETIC, *UNET, *CPU, "--name", "nodes"]
+    command = [ROOT / "scripts/launch_torchrun.sh", *SYNTHETIC, *LIGHT, *CPU, "--name", "nodes"]
     shared = {"HOST": "127.0.0.1", "PORT": str(free_port()), "NODES": "2", "PROCESSES": "1"}
     shared["PYTHON"] = sys.executable
     nodes = [shared | {"NODE_RANK": str(rank)} for rank in range(2)]
@@ -206,7 +206,7 @@ def test_the_slurm_script_trains_in_a_folder_of_the_job(tmp_path):
     job |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_CPUS_PER_TASK": "1", "SLURM_JOB_NAME": "seg"}
     job |= {"PYTHON": sys.executable, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     job |= {"MASTER_PORT": str(free_port())}
-    (output,) = run_together([[script, *SYNTHETIC, *UNET, *CPU]], [job], "/")
+    (output,) = run_together([[script, *SYNTHETIC, *LIGHT, *CPU]], [job], "/")
     assert "Starting with 1 processes" in output
     run = tmp_path / "runs" / "slurm-4711" / "quickstart"
     assert torch.load(run / LAST, weights_only=True)["global_step"] == 2
