@@ -182,11 +182,13 @@ class _Judge(L.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """At the masks' own size."""
         masks = batch["mask"]
-        logits = self.module.logits_of_size(batch["image"], masks.shape[-2:])
-        for one, mask in zip(torch.split(logits, 1), masks, strict=True):
-            part = next(self.parts)
-            for variant, bias in enumerate(self.biases.to(logits.device)[:, part]):
-                decided = labels(one, bias)[0]
-                self.counts[variant, part] += confusion_matrix(
-                    decided, mask, self.counts.shape[-1], IGNORE_INDEX
-                ).cpu()
+        low = self.module.low_logits(batch["image"], masks.shape[-2:])
+        biases, parts = self.biases.to(masks.device), [next(self.parts) for _ in masks]
+        for images, rows, logits in low.stripes():
+            mine = zip(logits.split(1), masks[images, rows], parts[images], strict=True)
+            for one, mask, part in mine:
+                for variant, bias in enumerate(biases[:, part]):
+                    decided = labels(one, bias)[0]
+                    self.counts[variant, part] += confusion_matrix(
+                        decided, mask, self.counts.shape[-1], IGNORE_INDEX
+                    ).cpu()

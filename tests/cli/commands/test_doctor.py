@@ -3,11 +3,13 @@
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import warnings
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -93,3 +95,16 @@ def test_a_warning_is_part_of_its_line():
         return "none"
 
     assert doctor._guarded(finds) == "none; the driver is too old"
+
+
+def test_an_amd_gpu_is_described_by_its_architecture(monkeypatch):
+    amd = SimpleNamespace(
+        name="AMD Instinct MI300X", total_memory=192 * 2**30, major=9, minor=4, gcnArchName="gfx942"
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: amd)
+    assert doctor.LINES["GPU"]() == "cuda:0 AMD Instinct MI300X, 192 GiB, gfx942"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(shutil, "which", lambda tool: tool if tool == "rocm-smi" else None)
+    assert doctor.LINES["GPU"]() == "none that torch can use, although there is rocm-smi"
