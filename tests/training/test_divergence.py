@@ -19,8 +19,8 @@ from seg.losses import CrossEntropyLoss
 from seg.module import SegmentationModule
 from seg.prediction.program import export
 from seg.training.divergence import INTERVAL, Divergence, _Step, non_finite
-from tests.cli.test_app import CONFIGS, run_of, seg
-from tests.conftest import SMALL, SYNTHETIC, write_pairs
+from tests.cli.test_app import run_of, seg
+from tests.conftest import LIGHT, SMALL, SYNTHETIC, write_pairs
 from tests.processes import start, start_ranks
 
 pytestmark = pytest.mark.slow
@@ -131,9 +131,8 @@ def trained(tmp_path_factory):
     ids=["float16", "learning rate"],
 )
 def test_a_network_that_diverges_ends_the_run_and_is_never_saved(settings, tmp_path, capsys):
-    unet = ["-c", CONFIGS / "network/unet_small.yaml"]
     given = ["--trainer.max_epochs=2", "--trainer.default_root_dir", tmp_path, *settings]
-    line = fail(capsys, "fit", *SYNTHETIC, *unet, *given)
+    line = fail(capsys, "fit", *SYNTHETIC, *LIGHT, *given)
     assert re.search(r"after optimiser step 2 the weights are not finite: network\.enc", line)
     assert re.search(r"the loss of step \d was nan \(files of step \d: (train/\d+(, )?){4}\)", line)
     for remedy in ("model.optimizer.lr", "gradient_clip_val 1", "precision 32-true"):
