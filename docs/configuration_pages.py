@@ -48,12 +48,13 @@ def options(text: str) -> dict[str, str]:
 
 
 def row(key: str, said: str) -> str:
-    """A line of the table: key, default, example, meaning."""
+    """A line of the table: the key, and what it does with default and example."""
     match = DEFAULT.search(said)
     default = "" if match is None or match[1] is None else f"`{match[1]}`"
     meaning = said if match is None else said[: match.start()].strip()
-    example = f"`{EXAMPLES[key]}`" if key in EXAMPLES else default
-    cells = (f"`{key}`", default, example, meaning)
+    example = f"Example: `{EXAMPLES[key]}`." if key in EXAMPLES else ""
+    default = f"Default: {default}." if default else ""
+    cells = (f"`{key}`", " ".join(part for part in (meaning, default, example) if part))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -67,7 +68,7 @@ def configuration() -> str:
     keys = options(help_text("fit", "--help-all"))
     for prefix, title in GROUPS.items():
         own = [k for k in keys if (k.split(".")[0] if "." in k else "") == prefix]
-        head = ["| key | default | for example | what it does |", "| --- | --- | --- | --- |"]
+        head = ["| key | what it does |", "| --- | --- |"]
         table = "\n".join([*head, *(row(key, keys[key]) for key in own)])
         parts.append(f"## {title}\n\n{table}\n")
     return "\n".join(parts)

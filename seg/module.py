@@ -67,7 +67,7 @@ class SegmentationModule(PixelClassifier, StoredModule):
             name on the hub that the network's constructor knows, such as imagenet.
         init_from: Checkpoint of another run whose network's weights to start from. A head of
             another number of classes is made anew.
-        freeze_encoder_epochs: Epochs at the start in which the encoder, with its batch norm, rests.
+        freeze_encoder_epochs: First epochs, in which the encoder (batch norm too) is not trained.
         encoder_lr_factor: Learning rate of the encoder, as a multiple of the others'.
         micro_batch_size: Images that go through the network at a time on each device, where
             memory is short. The step stays the same; only batch norm sees a micro-batch. Left
