@@ -2,8 +2,8 @@
 
 EXAMPLES = {
     "data.root": "~/data/street",
-    "data.images": "images/{split}",
-    "data.masks": "masks/{split}",
+    "data.images": "'{split}'",
+    "data.masks": "'{split}annot'",
     "data.split_files": "splits/{split}.txt",
     "data.split_fractions": "{train: 0.8, val: 0.1, test: 0.1}",
     "data.class_names": "[ground, crack]",
