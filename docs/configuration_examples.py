@@ -17,6 +17,7 @@ EXAMPLES = {
     "data.image_range": "[0, 4095]",
     "data.exif_orientation": "ignore",
     "data.resize": "[480, 640]",
+    "data.shown_channels": "[3, 2, 1]",
     "data.transforms": "[{HorizontalFlip: {p: 0.5}}]",
     "data.sampler": "seg.data.ClassFirstSampler",
     "data.num_workers": "4",

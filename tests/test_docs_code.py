@@ -198,7 +198,7 @@ def test_every_key_whose_default_is_null_has_an_example_and_every_example_a_key(
     assert pages.EXAMPLES.keys() <= rows.keys()
     says = re.compile(r"Example: `|Default: `(?!null)")
     without = {key for key, row in rows.items() if not says.search(row)}
-    assert without <= {"trainer.plugins", "trainer.model_registry"}
+    assert without <= {"trainer.plugins", "trainer.model_registry"}, "add them to EXAMPLES"
 
 
 def test_the_program_takes_the_examples_of_the_configuration(pages, tmp_path, monkeypatch, capsys):
