@@ -72,7 +72,9 @@ def read_per_image(
                 if (image := row["image"]) not in images:
                     images[image] = len(images)
                     groups.append(row["group"])
-                found = (int(row[kind]) for kind in ("tp", "fp", "fn"))
+                found = [int(row[kind]) for kind in ("tp", "fp", "fn")]
+                if min(found) < 0:
+                    raise ValueError(f"{min(found)} pixels")
                 rows.append((images[image], ids[row["class"]], *found))
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise InputError(
@@ -83,5 +85,9 @@ def read_per_image(
     table = np.array(rows, np.int64).reshape(-1, 5)
     table[:, 0] = np.argsort(order)[table[:, 0]]
     table = table[np.lexsort((table[:, 1], table[:, 0]))]
+    twice = np.flatnonzero((np.diff(table[:, :2], axis=0) == 0).all(axis=1))
+    if len(twice):
+        name = sorted(images)[table[twice[0], 0]]
+        raise InputError(f"{path}: a class of {name} has two rows; run seg test again.")
     counts = ImageCounts(tuple(sorted(images)), len(ids), table[:, 0], table[:, 1], table[:, 2:])
     return counts, [groups[i] for i in order] if any(groups) else None

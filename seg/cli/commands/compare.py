@@ -96,7 +96,10 @@ def _recipes(given: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def _read(folder: Path) -> _Run:
-    record = read_per_class(folder)
+    try:
+        record = read_per_class(folder)
+    except ValueError as error:
+        raise InputError(f"{folder}/per_class.json: {error}; run seg test again.") from error
     if record is None or not (folder / "per_image.csv").is_file():
         below = sorted(str(path.parent) for path in folder.glob("*/*/per_image.csv"))
         hint = f"there is one in {', '.join(below[:_SHOWN])}" if below else "run seg test first"

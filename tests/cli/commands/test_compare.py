@@ -145,7 +145,13 @@ def test_what_is_no_run_or_nothing_to_compare_is_refused(tmp_path, dense, capsys
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [(",road,", ",rood,"), ("tp,", "t,"), ("00001,,road,", "00001,,road,x")]
+    ("old", "new"),
+    [
+        (",road,", ",rood,"),
+        ("tp,", "t,"),
+        ("00001,,road,", "00001,,road,x"),
+        ("00001,,road,", "00001,,road,-"),
+    ],
 )
 def test_a_file_that_seg_did_not_write_so_is_refused_with_its_line(
     old, new, tmp_path, dense, capsys
@@ -154,3 +160,12 @@ def test_a_file_that_seg_did_not_write_so_is_refused_with_its_line(
     path = tmp_path / "b" / "per_image.csv"
     path.write_text(path.read_text().replace(old, new))
     assert f"{path}, line " in refused(tmp_path, capsys, one, other)
+
+
+def test_what_was_written_to_by_hand_is_told(tmp_path, dense, capsys):
+    one, other = (run_of(tmp_path / name, dense) for name in "ab")
+    path = tmp_path / "b" / "per_image.csv"
+    path.write_text(path.read_text() + path.read_text().splitlines()[1])
+    assert f"{path}: a class of 00000 has two rows" in refused(tmp_path, capsys, one, other)
+    (tmp_path / "b" / "per_class.json").write_text("{")
+    assert f"{other}/per_class.json: Expecting property" in refused(tmp_path, capsys, one, other)
