@@ -33,9 +33,12 @@ SIGNALLED = [
 class SignalAt(L.Callback):
     """Sends signals at the moment of SEG_TEST_MOMENT, "hook:global_step:signal:rank"; else none.
 
-    To this process, as the hook of that rank (or of "all") begins, and with SEG_TEST_GROUP to its
-    whole group, as a terminal does, twice. SEG_TEST_SLEEP is how many seconds the hook then takes.
+    To this process, as the hook of that rank (or of "all") first begins, and with SEG_TEST_GROUP to
+    its whole group, as a terminal does, twice. SEG_TEST_SLEEP is how many seconds the hook then
+    takes.
     """
+
+    sent = False
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
@@ -47,7 +50,8 @@ class SignalAt(L.Callback):
         def send(trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
             of_rank = rank in ("all", str(trainer.global_rank))
             sanity = trainer.sanity_checking and "sanity" not in name
-            if trainer.global_step == int(step) and of_rank and not sanity:
+            if trainer.global_step == int(step) and of_rank and not sanity and not self.sent:
+                self.sent = True  # a step's second save may come a second later
                 print(f"signalled at {time.monotonic()}")
                 to_group = "SEG_TEST_GROUP" in os.environ
                 for _ in range(1 + to_group):

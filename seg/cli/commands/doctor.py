@@ -133,7 +133,10 @@ def _quota() -> float | None:
 
 
 def _precision() -> str:
-    from seg.training.precision import device_type, precision_of_device
+    from seg.lightning_compat.lean_imports import lean_torchmetrics
+
+    with lean_torchmetrics():
+        from seg.training.precision import device_type, precision_of_device
 
     devices = dict.fromkeys((device_type("auto"), "cpu"))
     found = [precision_of_device(device) for device in devices]
