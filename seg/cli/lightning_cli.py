@@ -70,6 +70,13 @@ CHECKPOINTS = {
 class RunParser(CommandParser, LightningArgumentParser):
     """That of a command that LightningCLI runs."""
 
+    checked = False
+
+    def validate(self, *args: Any, **kwargs: Any) -> None:
+        """As jsonargparse's, until all is parsed; Lightning asks again whenever it writes it."""
+        if not self.checked:
+            super().validate(*args, **kwargs)
+
 
 class SegCLI(LightningCLI):
     """LightningCLI that links data, network and loss, and reads a checkpoint's configuration."""
@@ -150,6 +157,8 @@ class SegCLI(LightningCLI):
         assert isinstance(args, list)
         with kept_apart(DEFAULT_NETWORK["init_args"]), known_options():
             self.config = parser.parse_args(with_checkpoint_config(args))
+        for known in (parser, *parser.family):  # type: ignore[attr-defined]
+            known.checked = True
         config = self.config[self.config.subcommand]
         if config.seed_everything is True:
             config.seed_everything = _seed(True)

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from seg.cli.lightning_cli import RunParser
 from seg.cli.parsers import one_line
 from tests.cli.test_app import seg
 
@@ -68,3 +69,14 @@ def test_a_wrong_word_is_told_in_one_line(args, said, tmp_path, monkeypatch, cap
 def test_any_other_message_becomes_one_line():
     message = 'Parser key "a.b":\n  Problem with it:\n    - one\n    - two'
     assert one_line(message, list) == "a.b: Problem with it: one two"
+
+
+def test_what_was_checked_when_it_was_parsed_is_not_checked_again_when_it_is_written():
+    parser = RunParser(exit_on_error=False)
+    parser.add_argument("--size", type=int)
+    config = parser.parse_args(["--size=3"])
+    config.other = 4
+    with pytest.raises(KeyError, match="'other' is not accepted"):
+        parser.dump(config)
+    parser.checked = True
+    assert yaml.safe_load(parser.dump(config)) == {"size": 3, "other": 4}
