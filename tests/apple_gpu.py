@@ -25,9 +25,8 @@ _HIDDEN = torch.device("lazy", 0)
 
 WIDE = (torch.float64, torch.complex128)
 
-SINCE_LATER = {"_assert_async", "_assert_async.msg", "take", "histc"}
-"""What the least version of torch that `seg` takes has not there, whatever the installed one has;
-and `bincount`, which reads the largest value back on every device."""
+REFUSED = {"_assert_async", "_assert_async.msg", "bincount"}
+"""More that is refused: assertions came to MPS late, and `bincount` waits for the largest value."""
 
 
 @cache
@@ -45,7 +44,7 @@ def lacks(name: str) -> bool:
         return lacks(found[1])
     keys = re.search(r"^  dispatch:\n((?:    .*\n)+)", entry, re.MULTILINE)
     absent = bool(keys) and "MPS" not in keys[1] and "Composite" not in keys[1]
-    return absent or name in SINCE_LATER or name.partition(".")[0] == "bincount"
+    return absent or name in REFUSED
 
 
 class OnGpu(torch.Tensor):
