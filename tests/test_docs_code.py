@@ -53,6 +53,7 @@ def own_loss_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(folder)
+        patch.setenv("SEG_TEST_CURVES", "1")  # the page lists them
         assert cli.main([*fit.split()[2:], *SYNTHETIC, *LIGHT]) == 0
         assert cli.main(judge.split()[2:]) == 0
         yield folder / "runs/power/version_0"
