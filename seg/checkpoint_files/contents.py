@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 
@@ -52,6 +53,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: a checkpoint must be a local file; download it first.")
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint; give the path of a .ckpt file.")
+    if not is_zipfile(path):
+        raise InputError(
+            f"{path}: not a checkpoint that can be read safely: expected a whole .ckpt file of "
+            "`seg fit`; this is another file, or its end is missing."
+        )
     try:
         # mapped, not read: the tensors of a large checkpoint stay on disk
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -67,6 +68,14 @@ def _imported(module: str) -> ModuleType:
         gc.freeze()
 
 
+def _at_home(arg: str) -> str:
+    """An argument with the `~` of its path written out, which no shell does behind a `=`."""
+    name, equals, value = arg.partition("=")
+    if equals and name.startswith("--") and value.startswith("~/"):
+        return f"{name}={os.path.expanduser(value)}"
+    return os.path.expanduser(arg) if arg.startswith("~/") else arg
+
+
 def _short_help(args: Sequence[str]) -> str:
     """The answer to a question for help, unless a parser has to give it."""
     if not any(arg in ("-h", "--help") for arg in args):
@@ -108,7 +117,7 @@ def main(args: Sequence[str] | None = None) -> int:
     _show_messages()
     try:
         run = _command(
-            ["--help" if arg == "--help-all" else arg for arg in with_shipped_paths(args)]
+            ["--help" if arg == "--help-all" else _at_home(arg) for arg in with_shipped_paths(args)]
         )
         with raising_signals():
             return run()

@@ -17,9 +17,10 @@ from seg.checkpoint_files.stored_config import check_own_config
 from seg.cli.class_arguments import kept_apart
 from seg.cli.command_table import COMMANDS, CONFIG, DESCRIPTION
 from seg.cli.linking import link_network, with_checkpoint_config
-from seg.cli.monitors import check_monitors
+from seg.cli.monitors import check_monitors, check_trainer
 from seg.cli.parsers import CommandParser
 from seg.cli.precision import link_precision
+from seg.cli.refusals import refusals_in_one_line
 from seg.data import SegmentationDataModule, resolve_class_colors, resolve_class_names
 from seg.distributed.launchers import started_by_lightning
 from seg.distributed.uneven_evaluation import UnevenEvaluation
@@ -169,6 +170,8 @@ class SegCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Link what depends on the classes chosen, and keep the configuration as it then is."""
         config = self.config[self.subcommand]
+        if self.subcommand == "fit":
+            check_trainer(config.trainer)
         if self.subcommand != "fit":
             self.save_config_callback = None
             if config.ckpt_path is None:
@@ -190,7 +193,7 @@ class SegCLI(LightningCLI):
             self._dump_config()
         if self.subcommand == "fit":
             check_own_config(self.config_dump)
-        with hub_in_one_line(), known_options():
+        with hub_in_one_line(), known_options(), refusals_in_one_line():
             super().instantiate_classes()
         if self.subcommand == "predict":
             self.datamodule.predict_output = self._output
@@ -244,11 +247,6 @@ class SegCLI(LightningCLI):
     def _prepare_fit(self, kwargs: dict[str, Any]) -> list[Callback]:
         """Fill in what a run writes itself; its callbacks."""
         given = self._get(self.config_init, "trainer")
-        if given.barebones:
-            raise InputError(
-                "trainer.barebones true forbids the logs and checkpoints of a run; leave it out. "
-                "To time steps, set trainer.enable_checkpointing false and limit_val_batches 0."
-            )
         kwargs["plugins"] = with_atomic_saving(given.plugins, given.strategy)
         kwargs["logger"] = run_loggers(self.config[self.subcommand], given.logger)
         if self._checkpoint is None:
@@ -294,5 +292,5 @@ def _seed(given: bool | int) -> int:
 
 def main(args: list[str]) -> int:
     """Run a command of the Trainer, given by its name and arguments; returns the exit status."""
-    with Watchdog() as watchdog, known_classes():
+    with Watchdog() as watchdog, known_classes(), refusals_in_one_line(running=True):
         return SegCLI(args, watchdog).status

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.cli import LRSchedulerCallable
@@ -11,6 +12,45 @@ from seg.module import SegmentationModule
 from seg.training.optim import watched_metric
 
 _OF_ONE_STEP = "train/loss_step"
+_BASE = "is a base class that does nothing by itself; give the path of a class of yours"
+_REFUSED = {
+    "BackboneFinetuning": "looks for model.backbone, which there is not; leave it out, and set "
+    "model.freeze_encoder_epochs and model.encoder_lr_factor",
+    "BaseFinetuning": _BASE,
+    "BasePredictionWriter": _BASE,
+    "ProgressBar": _BASE,
+    "ModelPruning": "cannot prune weights whose channels are last in memory; leave it out, and "
+    "prune what seg.load gives with torch.nn.utils.prune",
+    "OnExceptionCheckpoint": "would have Lightning look for other checkpoints than the run's; "
+    "leave it out, and set checkpoint.every_n_train_steps",
+    "Timer": "cannot be written to config.yaml; leave it out, and set trainer.max_time",
+}
+"""Callbacks of Lightning that cannot work in a run, and what to do."""
+
+
+def check_trainer(given: Any) -> None:
+    """Refuse what a run cannot do of what Lightning's Trainer can, before anything is made.
+
+    Args:
+        given: The configuration's `trainer`.
+
+    Raises:
+        InputError: Says what to do.
+    """
+    if given.model_registry is not None:
+        raise InputError(
+            f"trainer.model_registry {given.model_registry} would send checkpoints elsewhere, "
+            "which a run of seg does not; leave it out."
+        )
+    if given.barebones:
+        raise InputError(
+            "trainer.barebones true forbids the logs and checkpoints of a run; leave it out. "
+            "To time steps, set trainer.enable_checkpointing false and limit_val_batches 0."
+        )
+    for callback in given.callbacks if isinstance(given.callbacks, list) else [given.callbacks]:
+        package, _, name = getattr(callback, "class_path", "").rpartition(".")
+        if package.startswith("lightning.") and name in _REFUSED:
+            raise InputError(f"{name} {_REFUSED[name]}.")
 
 
 def check_monitors(trainer: L.Trainer, module: SegmentationModule) -> None:

@@ -94,6 +94,8 @@ def _union(found: re.Match[str], names: Names) -> str:
         booleans = other[1] in ("True", "False")
         quote = "; YAML reads yes, no, on and off as True and False" if booleans else ""
         quote += ": quote them" if booleans else "; quote what is to be text"
+    if re.match(r"tuple|list", kinds) and re.fullmatch(r"[\w.+-]+", found[2].strip()):
+        quote = quote or f"; write several as [{found[2].strip()},...], without spaces"
     return f"expected {kinds}; got {found[2].strip()}{quote}"
 
 
@@ -105,10 +107,15 @@ def _no_class(found: re.Match[str], names: Names) -> str:
     return f"{found[1].strip()} is no known class, and no file; write its class_path"
 
 
+def _tab(found: re.Match[str], names: Names) -> str:
+    return f"config: line {found[1]} begins with what YAML cannot take, such as a tab; use spaces"
+
+
 _RULES: tuple[tuple[str, Callable[[re.Match[str], Names], str]], ...] = (
     (r"^unrecognized arguments: (\S+)", _unknown_argument),
     (r"(Subcommand '\w+'|Group '\w+') does not accept option '([\w.]+)'", _unknown_key),
     (r"^Option '([\w.]+)' is not accepted", _unknown_option),
+    (r"cannot start any token.*? line (\d+), column", _tab),
     (r"module '([\w.]+)' has no attribute '(\w+)'", _unknown_class),
     (r"given class_path '([\w.]+)':\s+Option '(\w+)' is not accepted", _unknown_init),
     (r"Subtypes: \[(.*?)\]\n.*Given value: (.*)", _union),

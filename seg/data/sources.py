@@ -1,5 +1,6 @@
 """Where the splits of a data set come from: files, the program itself, or the user's own class."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -57,7 +58,7 @@ class FileSource:
         reading: Mapping[str, Any],
         seed: int,
     ) -> None:
-        self.root = root
+        self.root = os.path.expanduser(root)
         self.splits = splits
         self.finder = finder
         self.labels = labels

@@ -33,7 +33,7 @@ class RunFolder:
     """
 
     def __init__(self, root: str | Path, name: str, checkpoint: str | None = None) -> None:
-        self.root = Path(root)
+        self.root = Path(root).expanduser()
         self.name = name
         self.checkpoint = checkpoint
         own = run_folder(checkpoint) if checkpoint else None

@@ -28,6 +28,7 @@ from seg.report.previews import write_preview
 from seg.report.provenance import Provenance, write_provenance
 from seg.report.tables import print_per_class, read_per_class, write_per_class
 from seg.report.terminal import print_lines
+from seg.report.trackers import log_pictures, log_settings
 from seg.report.weights import print_weights
 
 _FIGURES = ("per_class.json", "per_class.csv", "per_image.csv")
@@ -98,6 +99,8 @@ class RunReport(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Print the weights that policies gave the classes; a resumed run has them already."""
         assert isinstance(pl_module, SegmentationModule)
+        if trainer.is_global_zero and trainer.enable_autolog_hparams:
+            log_settings(trainer.loggers, pl_module.run_config or {})
         if trainer.ckpt_path is not None:
             self.record = None if self.folder is None else read_per_class(self.folder)
             return
@@ -257,8 +260,14 @@ class RunReport(L.Callback):
         return [group_of(self._group, "data.group", name) for name in names]
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw the curves once the run is over."""
+        """Draw the curves once the run is over, and give all pictures to its loggers."""
         self._draw_curves(trainer)
+        if trainer.is_global_zero and self.folder is not None:
+            pictures = [
+                *sorted(self.folder.glob("previews/*.png")),
+                *self.folder.glob("curves.png"),
+            ]
+            log_pictures(trainer.loggers, pictures, trainer.global_step)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException

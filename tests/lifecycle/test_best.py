@@ -155,7 +155,11 @@ def test_a_resumed_run_that_gets_no_better_ends_with_the_table_of_its_best(
     assert seg("fit", *RUN, "--trainer.max_epochs=2") == 0
     capsys.readouterr()
     assert seg("fit", "--ckpt_path", LAST, "--trainer.max_epochs=3") == 0
-    printed = table(capsys.readouterr().out)
+    out = capsys.readouterr().out
+    printed = table(out)
+    for line in ("The run's files: ", "Judge it on the test split: seg test --ckpt_path "):
+        (said,) = [said for said in out.splitlines() if said.startswith(line)]
+        assert str(BEST if "ckpt" in said else FOLDER) in said
     assert torch.load(BEST, weights_only=True)["global_step"] == 14
     judge(BEST, monkeypatch)
     assert printed == table(capsys.readouterr().out)

@@ -47,7 +47,7 @@ def main(args: list[str]) -> int:
     check_groups(config.group, "--group")
     folder, splits, read = Path(config.output).resolve(), list(config.fractions), []
     if config.data.split_files is not None:
-        lists = Path(config.data.root, config.data.split_files)
+        lists = Path(config.data.root, config.data.split_files).expanduser()
         read = [str(lists).replace("{split}", split) for split in splits]
     refuse_overwriting([folder / f"{split}.txt" for split in splits], read, _is_list)
     config.data.split_files = None

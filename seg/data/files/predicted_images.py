@@ -49,7 +49,8 @@ def find_images(sources: str | Sequence[str] | None, output: Path | None = None)
     files: dict[str, Path] = {}
     others: list[Path] = []
     offenders: list[str] = []
-    for source in map(Path, [sources] if isinstance(sources, str) else sources):
+    given = [sources] if isinstance(sources, str) else sources
+    for source in (Path(path).expanduser() for path in given):
         if output is not None and same_file(source, output):
             raise DataError(
                 f"{output}: --output is also in data.predict; give another folder for the labels."
