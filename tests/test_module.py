@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 def unet(classes=3, **settings):
     torch.manual_seed(0)
     light = {"encoder_weights": None, "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
-    return smp.Unet("tu-test_resnet", **light, classes=classes, **settings)
+    return smp.Unet("tu-lcnet_035", **light, classes=classes, **settings)
 
 
 def samples(count=4, size=32, classes=3, seed=0):
