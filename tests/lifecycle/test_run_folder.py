@@ -26,7 +26,7 @@ FIRST = Path("runs/run/version_0")
 LAST = FIRST / "checkpoints" / "last.ckpt"
 BEST = FIRST / "checkpoints" / "best.ckpt"
 FILES = {"config.yaml", "metrics.csv", "curves.png", "per_class.csv", "per_class.json"}
-FILES |= {"checkpoints", "previews"}
+FILES |= {"checkpoints", "previews", "per_image.csv"}
 CSV = {
     "class_path": "lightning.pytorch.loggers.CSVLogger",
     "init_args": {"save_dir": "elsewhere", "name": "mine", "version": 0},
