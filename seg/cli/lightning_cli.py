@@ -35,6 +35,7 @@ from seg.lifecycle.run_checkpoint import (
     refuse_to_overwrite,
     save_when_measured,
 )
+from seg.lifecycle.run_config import RunConfig
 from seg.lifecycle.run_folder import run_loggers
 from seg.lifecycle.saving import with_atomic_saving
 from seg.lifecycle.signals import StopOnSignal
@@ -93,6 +94,7 @@ class SegCLI(LightningCLI):
             SegmentationDataModule,
             args=list(args),
             seed_everything_default=0,
+            save_config_callback=RunConfig,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={
                 "max_epochs": 20,

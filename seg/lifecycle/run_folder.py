@@ -101,6 +101,12 @@ class RunCSVLogger(CSVLogger):
             writer.save()
         return super().experiment
 
+    @rank_zero_only
+    def save(self) -> None:
+        """Write what was logged, also where the folder was deleted during the run."""
+        Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+        super().save()
+
 
 class RunTensorBoardLogger(TensorBoardLogger):
     """Writes TensorBoard's events beside `metrics.csv`."""
@@ -116,6 +122,12 @@ class RunTensorBoardLogger(TensorBoardLogger):
     def version(self) -> str:
         """Name of the folder in that of the run's name."""
         return self._folder.version
+
+    @rank_zero_only
+    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
+        """Log, also where the folder was deleted during the run."""
+        Path(self.log_dir).mkdir(parents=True, exist_ok=True)
+        super().log_metrics(*args, **kwargs)
 
 
 def _name_of(data: Namespace) -> str:

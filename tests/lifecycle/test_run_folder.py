@@ -7,6 +7,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 import yaml
@@ -236,3 +237,21 @@ def test_a_place_where_no_run_can_be_written_is_refused_in_one_line(tmp_path, ca
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith(f"seg: error: {tmp_path / 'file' / 'run'}: the run's folder cannot be")
     assert "--trainer.default_root_dir" in error
+
+
+class DeletesRun(L.Callback):
+    """Deletes the run's folder at the start of the second epoch."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            shutil.rmtree(trainer.log_dir)
+
+
+def test_a_run_whose_folder_is_deleted_says_so_once_and_writes_its_files_again(caplog):
+    callback = f"--trainer.callbacks+={DeletesRun.__module__}.DeletesRun"
+    assert seg("fit", *RUN, "--trainer.max_epochs=3", callback) == 0
+    said = [text for text in caplog.messages if "config.yaml was deleted during the run" in text]
+    assert len(said) == 1 and "\n" not in said[0]
+    assert names(FIRST)[0] >= FILES - {"curves.png"}
+    assert yaml.safe_load((FIRST / "config.yaml").read_text())["name"] == "run"
+    assert [int(row["step"]) for row in logged(FIRST)][-1] == 5
