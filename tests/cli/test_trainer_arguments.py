@@ -245,6 +245,15 @@ def test_an_evaluation_may_be_of_a_few_batches(inference, plain, tmp_path):
     assert seen.inference == inference
 
 
+@pytest.mark.slow
+def test_a_prediction_may_be_of_a_few_batches(plain, camvid_like, tmp_path):
+    best = next(Path(plain.trainer.log_dir).resolve().glob("checkpoints/best.ckpt"))
+    given = ["--ckpt_path", str(best), "--trust=tests", f"--data.predict={camvid_like / 'test'}"]
+    given += [f"--output={tmp_path}", "--trainer.limit_predict_batches=1"]
+    assert cli.main(["predict", *given]) == 0
+    assert len(list(tmp_path.glob("*.png"))) == 1
+
+
 REFUSED_CALLBACKS = {
     "BackboneFinetuning": "set model.freeze_encoder_epochs",
     "BaseFinetuning": "is a base class",
