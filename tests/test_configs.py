@@ -112,8 +112,9 @@ def facts(*size, pixels, component):
     """As `seg.audit` finds them, where a rare class is in each of 100 images."""
     rows = [("frequent", 300 * pixels), ("rare", pixels)]
     classes = [
-        {"name": name, "pixels": count, "images": 100, "median_component": component}
-        for name, count in rows
+        {"name": name, "pixels": n, "share": n / (301 * pixels), "images": 100}
+        | {"median_component": component}
+        for name, n in rows
     ]
     sizes = {"median": list(size), "smaller_than_crop": 0, "crop_share": 0.5}
     return {"imbalance_ratio": 300.0, "images": 100, "classes": classes, "sizes": sizes}

@@ -121,4 +121,9 @@ INHERITED = (
         *("torch.nn.Module", "_load_from_state_dict", _LOADED, "losses/waiting_weights.py"),
         "makes the buffers that a checkpoint has and a new loss has not",
     ),
+    Inherited(
+        "torchmetrics.Metric",
+        *("_apply", ("fn", "exclude_state"), "evaluation/term_sums.py"),
+        "goes to a device without float64 in float32",
+    ),
 )
