@@ -175,6 +175,7 @@ def test_a_drawn_row_has_the_colours_of_the_mask_and_of_what_each_network_says(d
     assert np.array_equal(panels["one"], panels["other"])
 
 
+@pytest.mark.slow
 def test_a_drawn_comparison_has_a_row_for_each_image_of_the_run_s_data(
     drawing, tmp_path, monkeypatch
 ):

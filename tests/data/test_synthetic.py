@@ -32,6 +32,7 @@ def test_a_longer_set_begins_with_the_shorter() -> None:
     np.testing.assert_array_equal(short.draw(1)[0], long.draw(1)[0])
 
 
+@pytest.mark.slow
 def test_class_shares_are_as_documented() -> None:
     dataset = SyntheticDataset("train", 512)
     counts = sum(np.bincount(dataset.mask(i).ravel(), minlength=256) for i in range(512))
@@ -64,6 +65,7 @@ def pixels(split: str, images: int, each: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(colours), np.concatenate(labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("balance", [None, "balanced"])
 def test_the_colour_of_a_pixel_does_not_tell_its_class(balance: str | None) -> None:
     forest = RandomForestClassifier(

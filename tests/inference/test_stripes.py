@@ -77,6 +77,7 @@ def peak(call) -> int:
     return most
 
 
+@pytest.mark.slow
 def test_labels_of_19_classes_take_less_than_a_tenth_of_the_memory() -> None:
     logits = torch.randn(1, 19, 128, 256)
     given = LowLogits(logits, (1024, 2048), (1024, 2048))

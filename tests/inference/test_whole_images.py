@@ -33,6 +33,7 @@ def test_a_network_that_asks_for_a_stride_is_padded_and_cropped(size):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.slow
 def test_deterministic_logits_of_an_image_are_the_same_to_the_bit_in_any_batch():
     network = smp.Unet("resnet18", encoder_weights=None, classes=4).eval()
     images = torch.rand(5, 3, 64, 96, generator=torch.Generator().manual_seed(0))

@@ -40,6 +40,7 @@ def test_a_loaded_checkpoint_decides_as_its_network_did():
     assert torch.equal(module.labels(image()), logits.argmax(1).byte())
 
 
+@pytest.mark.slow
 def test_a_calibrated_checkpoint_decides_with_its_biases(changed):
     bias = [0.0, 9.0, 0.0, 0.0, 0.0]
     path = changed(lambda checkpoint: checkpoint.update(calibration={"logit_bias": bias}))
@@ -52,6 +53,7 @@ def test_a_calibrated_checkpoint_decides_with_its_biases(changed):
     assert not torch.equal(expected, plain.labels(image()))
 
 
+@pytest.mark.slow
 def test_a_class_of_ones_own_is_loaded_when_its_package_is_trusted(changed, tmp_path, monkeypatch):
     source = "import segmentation_models_pytorch as smp\nclass Net(smp.Unet):\n    pass\n"
     (tmp_path / "elsewhere.py").write_text(source)
@@ -69,6 +71,7 @@ def test_a_class_of_ones_own_is_loaded_when_its_package_is_trusted(changed, tmp_
         library.load(path, trust="elsewhere_more")
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_are_refused(changed):
     path = changed(
         lambda checkpoint: next(iter(checkpoint["state_dict"].values())).fill_(torch.nan)
@@ -93,6 +96,7 @@ def test_a_run_is_the_folder_above_its_checkpoints(tmp_path):
     assert run_folder(str(tmp_path / "copied.ckpt")) == tmp_path
 
 
+@pytest.mark.slow
 def test_a_loaded_checkpoint_needs_nothing_beside_its_file(tmp_path, monkeypatch):
     shutil.copy(CHECKPOINT, tmp_path / "alone.ckpt")
     monkeypatch.chdir(tmp_path)

@@ -46,6 +46,7 @@ def test_the_example_of_a_loss_gives_what_it_says() -> None:
     assert doctest.DocTestRunner().run(example).failed == 0
 
 
+@pytest.mark.slow
 def test_a_loss_that_states_its_elements_alone_keeps_the_contract() -> None:
     loss = Squared([1.0, 2.0, 0.5, 3.0])
     assert check_loss(loss) == []

@@ -354,6 +354,7 @@ def test_one_defect_in_a_loss_of_ours_is_named_alone(loss: nn.Module, expected: 
     assert check_loss(loss) == expected
 
 
+@pytest.mark.slow
 def test_the_reason_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="seg.losses.contract"):
         broken = check_loss(PlainWeights())
@@ -390,6 +391,7 @@ def test_the_callers_loss_random_states_and_settings_stay_as_they_were() -> None
     assert random.getstate() == states[2]
 
 
+@pytest.mark.slow
 def test_a_policy_that_waits_for_counts_still_waits_afterwards() -> None:
     loss = FocalLoss(alpha="inverse_frequency")
     assert check_loss(loss, num_classes=3) == []

@@ -180,6 +180,7 @@ def test_channels_last_logits_stay_as_they_lie_in_memory() -> None:
     assert slope.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 def test_compiled_and_exported_it_agrees() -> None:
     logits, target = sample(torch.float32)
     loss = LogitAdjustedCrossEntropyLoss(priors=PRIORS)

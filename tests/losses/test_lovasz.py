@@ -190,6 +190,7 @@ def test_ignored_pixels_have_no_effect_whatever_their_logits(soft: bool, per_ima
         assert (slope.movedim(1, -1)[ignored] == 0).all()
 
 
+@pytest.mark.slow
 def test_a_certain_pixel_is_ranked_before_an_ignored_one() -> None:
     logits = torch.tensor([[[80.0, 80.0, 80.0], [0.0, 0.0, 0.0]]]).requires_grad_()  # p_0 is 1
     target = torch.tensor([[255, 0, 1]])

@@ -269,6 +269,7 @@ def test_compiled_it_agrees_and_counts(bound: bool) -> None:
     assert torch.equal(loss.counts, eager.counts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [True, False])
 def test_exported_it_agrees(training: bool) -> None:
     loss = trained(0.9, [sample(0)]).train(training)

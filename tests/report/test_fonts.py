@@ -87,6 +87,7 @@ def draw(folder, name):
     return [np.asarray(Image.open(folder / f"{picture}.png").convert("L")) for picture in "ab"]
 
 
+@pytest.mark.slow
 def test_pictures_have_the_letters_or_the_id_and_never_boxes(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

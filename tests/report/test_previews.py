@@ -157,6 +157,7 @@ def test_any_class_name_can_be_written(name, tmp_path):
     assert tuple(COLORS[0]) in legend_colors(path, height=180)
 
 
+@pytest.mark.slow
 def test_the_legend_of_many_classes_takes_as_many_lines_as_it_needs(tmp_path):
     ids = np.arange(200, dtype=np.uint8).reshape(10, 20)
     image = np.zeros((10, 20, 3), np.uint8)

@@ -70,6 +70,7 @@ def test_an_object_of_one_pixel_of_a_large_image_is_seen():
     assert (mask == COLORS[2]).all(2).sum() == 1
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_made_smaller_by_coding_are_made_smaller():
     rng = np.random.default_rng(0)
     colors = rng.integers(0, 256, (150, 3)).tolist()

@@ -85,6 +85,7 @@ def test_a_split_without_a_pixel_that_counts_is_always_refused(split, root):
         prepared(root, allow_empty_classes=True, label_map={7: 255})
 
 
+@pytest.mark.slow
 def test_fit_says_so_in_one_line_and_audit_says_it_first(root, tmp_path, capsys):
     write(root, "train", [HALF, NONE])
     output = tmp_path / "audit"
