@@ -107,7 +107,7 @@ def logits_of(output: Any) -> Tensor:
         found = output.get("logits", output.get("out"))
     elif not isinstance(output, Tensor) and hasattr(output, "logits"):
         found = output.logits
-    elif isinstance(output, tuple | list) and output:
+    elif isinstance(output, (tuple, list)) and output:  # torch 2.6 traces no union
         found = output[0]
     if isinstance(found, Tensor):
         return found

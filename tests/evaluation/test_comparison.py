@@ -28,7 +28,7 @@ def test_the_interval_is_scipys_paired_bootstrap_of_the_difference():
         return sums[3] / sum(sums[3:]) - sums[0] / sum(sums[:3])
 
     of_class = [*one[:, 1].T.astype(float), *other[:, 1].T.astype(float)]
-    given = {"paired": True, "method": "percentile", "n_resamples": 3000, "rng": 0}
+    given = {"paired": True, "method": "percentile", "n_resamples": 3000, "random_state": 0}
     expected = bootstrap(of_class, statistic, **given)
     found = difference([counts_of(one)], [counts_of(other)], [0], resamples=3000)
     np.testing.assert_allclose(found.difference[:2], iou(other) - iou(one))

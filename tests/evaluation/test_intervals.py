@@ -86,7 +86,7 @@ def test_for_many_images_the_interval_is_scipys_percentile_bootstrap():
     def iou(tp, fp, fn, axis):
         return tp.sum(axis) / (tp.sum(axis) + fp.sum(axis) + fn.sum(axis))
 
-    given = {"paired": True, "method": "percentile", "n_resamples": 4000, "rng": 0}
+    given = {"paired": True, "method": "percentile", "n_resamples": 4000, "random_state": 0}
     expected = bootstrap(of_class, iou, **given).confidence_interval
     found = intervals(counts_of(dense), [0], resamples=4000).ends["iou"][0]
     np.testing.assert_allclose(found, expected, atol=0.1 * (expected.high - expected.low))

@@ -164,6 +164,7 @@ def test_the_lines_are_those_that_the_format_needs(root, make, lines):
     assert {key: data_of()[key] for key in lines} == lines
 
 
+@pytest.mark.slow
 def test_what_cannot_be_known_is_asked_and_refused_in_the_same_words(root, capsys):
     write(root, "images/{}.jpg", "masks/{}.png", NUMBERS, values=(0, 1, 200))
     assert seg("init", root) == 1
