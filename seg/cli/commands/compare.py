@@ -101,7 +101,7 @@ def _read(folder: Path) -> _Run:
     except ValueError as error:
         raise InputError(f"{folder}/per_class.json: {error}; run seg test again.") from error
     if record is None or not (folder / "per_image.csv").is_file():
-        below = sorted(str(path.parent) for path in folder.glob("*/*/per_image.csv"))
+        below = sorted(str(path.parent) for path in folder.rglob("per_image.csv"))
         hint = f"there is one in {', '.join(below[:_SHOWN])}" if below else "run seg test first"
         raise InputError(f"{folder}: no per_image.csv with its per_class.json there; {hint}.")
     classes = [row["name"] for row in record["classes"]]

@@ -139,8 +139,9 @@ def test_what_is_no_run_or_nothing_to_compare_is_refused(tmp_path, dense, capsys
     one = run_of(tmp_path / "run" / "test" / "best", dense)
     assert "nothing to compare with" in refused(tmp_path, capsys, one)
     assert "is given twice" in refused(tmp_path, capsys, one, one)
-    error = refused(tmp_path, capsys, one, str(tmp_path / "run"))
-    assert f"no per_image.csv with its per_class.json there; there is one in {one}." in error
+    for above in ("run", "run/test"):
+        error = refused(tmp_path, capsys, one, str(tmp_path / above))
+        assert f"no per_image.csv with its per_class.json there; there is one in {one}." in error
     assert "run seg test first" in refused(tmp_path, capsys, one, str(tmp_path / "no"))
 
 
